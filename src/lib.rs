@@ -1,0 +1,3 @@
+//! fnl
+pub mod checkpoint;
+pub mod linalg;
