@@ -1,0 +1,56 @@
+//! The two number types that a weight may have here.
+
+use faer::traits::RealField;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// A real number type that a matrix of this module holds: `f32` or `f64`.
+///
+/// Half-precision weights are widened to `f32` before they come here. The trait is sealed.
+///
+/// # Examples
+/// ```
+/// use fnl::linalg::Scalar;
+/// assert_eq!(f32::from_f64(0.5).to_f64(), 0.5);
+/// assert!(f32::PRECISION > f64::PRECISION);
+/// ```
+pub trait Scalar: RealField + Copy + Send + Sync + sealed::Sealed + 'static {
+    /// The distance from 1 to the next larger number.
+    const PRECISION: f64;
+    /// Products of magnitudes up to this, summed over any matrix that fits in memory, stay finite; those of
+    /// magnitudes down to its reciprocal stay normal.
+    const SAFE_MAGNITUDE: f64;
+
+    /// Widens to `f64`, exactly.
+    fn to_f64(self) -> f64;
+    /// Rounds from `f64`, to nearest.
+    fn from_f64(value: f64) -> Self;
+}
+
+impl Scalar for f32 {
+    const PRECISION: f64 = f32::EPSILON as f64;
+    const SAFE_MAGNITUDE: f64 = 1e6;
+
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+}
+
+impl Scalar for f64 {
+    const PRECISION: f64 = f64::EPSILON;
+    const SAFE_MAGNITUDE: f64 = 1e60;
+
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+}
