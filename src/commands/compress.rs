@@ -1,0 +1,273 @@
+use super::weights::{self, Element, decompose_error, numeric_error};
+use super::{CommandError, model_card, side_files};
+use crate::checkpoint::{
+    Checkpoint, Dtype, ModuleRecord, OutputOptions, OutputTensor, RECORD_VERSION, Record, Source, Staging,
+    dtype_name,
+};
+use crate::decompose::{Factor, error_of, factor};
+use crate::linalg::SvdOptions;
+use crate::plan::{
+    Job, LayerEvent, LayerPlan, Limits, Plan, PlanOptions, Progress, Recipe, Save, Stage, TensorAction, run_jobs,
+};
+use crate::report::{Check, CompressReport, Outcome};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What [`compress`] is to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CompressOptions {
+    /// The dense checkpoint.
+    pub source: Source,
+    /// Where the result goes; none with a dry run.
+    pub output: Option<PathBuf>,
+    /// Which layers get which rank, and how the result is saved.
+    pub recipe: Recipe,
+    /// How much of the machine is used.
+    pub limits: Limits,
+    /// Whether an existing output is replaced, at the end and at once.
+    pub overwrite: bool,
+    /// Whether only the plan is made.
+    pub dry_run: bool,
+    /// Whether the spectrum of every factored layer is computed, for a page.
+    pub spectra: bool,
+    /// What must hold for the result.
+    pub checks: Vec<Check>,
+}
+
+impl CompressOptions {
+    /// Options for one checkpoint and recipe, with an output still to be named.
+    #[must_use]
+    pub fn new(source: Source, recipe: Recipe) -> Self {
+        Self {
+            source,
+            output: None,
+            recipe,
+            limits: Limits::default(),
+            overwrite: false,
+            dry_run: false,
+            spectra: false,
+            checks: Vec::new(),
+        }
+    }
+}
+
+/// The size at which an output is split into several files, as Hugging Face's libraries have it.
+pub(crate) const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
+
+/// Factors a checkpoint: reads it, plans, decomposes the layers side by side, and writes the result.
+///
+/// The output's name holds what it held before, or nothing, until everything is written.
+///
+/// # Determinism
+///
+/// The bytes written depend on the input and the recipe alone, not on the number of threads.
+///
+/// # Errors
+///
+/// - [`CommandError::Checkpoint`] when the input cannot be read;
+/// - [`CommandError::Plan`] when the recipe and the checkpoint do not fit;
+/// - [`CommandError::Output`] when the result cannot be written, told before the first decomposition where
+///   that can be told;
+/// - [`CommandError::Decompose`], [`CommandError::Numeric`] when a weight holds NaN or an infinity, or its factors
+///   do not fit the element type asked for.
+///
+/// # Examples
+///
+/// ```
+/// use fnl::commands::{CompressOptions, compress};
+/// use fnl::plan::{NoProgress, RankRule, Recipe, Rule};
+///
+/// let folder = tempfile::tempdir()?;
+/// let mut recipe = Recipe::default();
+/// recipe.rules.push(Rule::new(RankRule::Rank(16)));
+/// let mut options = CompressOptions::new("fixtures/silero_vad_16k.safetensors".parse()?, recipe);
+/// options.output = Some(folder.path().join("factored.safetensors"));
+/// let report = compress(&options, &NoProgress)?;
+/// assert_eq!(report.layers[0].layer, "conv1");
+/// assert_eq!(report.layers[0].rank, 16);
+/// assert!(report.totals.keep < 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<CompressReport, CommandError> {
+    let start = Instant::now();
+    let checkpoint = Checkpoint::open(&options.source)?;
+    let output = match &options.output {
+        None if options.dry_run => None,
+        None => return Err(CommandError::NoOutput),
+        Some(target) => Some(output_options(&checkpoint, target, options)),
+    };
+    if let Some(output) = &output {
+        // Before spectra are computed; the size is checked when the plan is known.
+        Staging::check(output, &side_files::inputs(&checkpoint), &[])?;
+    }
+    let plan_options = PlanOptions::new(options.limits, options.spectra);
+    let plan = Plan::new(&checkpoint, &options.recipe, &plan_options, progress)?;
+    let recipe = plan.recipe.to_json();
+    let input = options.source.to_string();
+    let Some(mut output) = output.filter(|_| !options.dry_run) else {
+        let mut report = CompressReport::new(input, &plan, None, recipe);
+        report.check(&options.checks);
+        report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
+        return Ok(report);
+    };
+
+    let tensors: Vec<OutputTensor> = plan.outputs().cloned().collect();
+    let zero_errors = vec![0.0; plan.layers.len()];
+    output.reserve = match options.recipe.save {
+        Save::Factored => record(&plan, &zero_errors).reserve(),
+        Save::Collapsed => 0,
+    };
+    Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
+    let staging = Staging::create(&output, &tensors)?;
+    write_kept(&checkpoint, &plan, &staging)?;
+    let outcomes = factor_layers(&checkpoint, &plan, &staging, options.limits, progress)?;
+
+    let errors: Vec<f64> = outcomes.iter().map(|outcome| outcome.relative_error).collect();
+    let record = (options.recipe.save == Save::Factored).then(|| record(&plan, &errors));
+    let mut report = CompressReport::new(input, &plan, Some(&outcomes), recipe);
+    report.check(&options.checks);
+    if output.as_directory {
+        let card = model_card::section(&report);
+        let left_out = side_files::copy(&checkpoint, &staging, record.as_ref(), options.recipe.dtype, Some(&card))?;
+        report.files_left_out = left_out;
+        staging.add_file("report.json".as_ref(), report.reproducible().to_json().as_bytes())?;
+    }
+    staging.publish(record.map(|record| record.to_json()).as_deref())?;
+    report.output = Some(output.target.display().to_string());
+    report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
+    Ok(report)
+}
+
+fn output_options(checkpoint: &Checkpoint, target: &std::path::Path, options: &CompressOptions) -> OutputOptions {
+    let max_shard_bytes = options.recipe.max_shard_bytes.unwrap_or(DEFAULT_SHARD_BYTES);
+    side_files::output_options(checkpoint, target, max_shard_bytes, options.overwrite)
+}
+
+/// Writes every tensor that is not factored.
+fn write_kept(checkpoint: &Checkpoint, plan: &Plan, staging: &Staging) -> Result<(), CommandError> {
+    for tensor in &plan.tensors {
+        let (Some(entry), [output]) = (checkpoint.get(&tensor.name), tensor.outputs.as_slice()) else { continue };
+        match tensor.action {
+            TensorAction::Copied | TensorAction::Renamed => staging.copy(&output.name, checkpoint, entry)?,
+            TensorAction::Converted => {
+                let bytes = checkpoint.bytes(entry)?;
+                let converted = if entry.dtype == Dtype::F64 {
+                    f64::widen(&bytes, entry.dtype).and_then(|elements| f64::narrow(&elements, output.dtype))
+                } else {
+                    f32::widen(&bytes, entry.dtype).and_then(|elements| f32::narrow(&elements, output.dtype))
+                };
+                staging.write(&output.name, &converted.map_err(numeric_error(&tensor.name))?)?;
+            }
+            TensorAction::Factored | TensorAction::Collapsed => {}
+        }
+    }
+    Ok(())
+}
+
+fn factor_layers(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    staging: &Staging,
+    limits: Limits,
+    progress: &dyn Progress,
+) -> Result<Vec<Outcome>, CommandError> {
+    let jobs: Vec<Job<&LayerPlan>> = plan
+        .layers
+        .iter()
+        .map(|layer| Job { item: layer, work: layer.work, memory_bytes: layer.memory_bytes })
+        .collect();
+    progress.begin(Stage::Factoring, jobs.len(), jobs.iter().map(|job| job.work).sum());
+    let outcomes = run_jobs(&jobs, limits, |layer| {
+        progress.started(&layer.layer);
+        let start = Instant::now();
+        let mut outcome = if layer.dtypes.0 == Dtype::F64 {
+            factor_layer::<f64>(checkpoint, layer, plan, staging)?
+        } else {
+            factor_layer::<f32>(checkpoint, layer, plan, staging)?
+        };
+        outcome.elapsed_secs = start.elapsed().as_secs_f64();
+        let mut event = LayerEvent::new(&layer.layer, outcome.elapsed_secs);
+        event.rank = Some(layer.rank);
+        event.relative_error = Some(outcome.relative_error);
+        progress.finished(&event, layer.work);
+        Ok::<_, CommandError>(outcome)
+    });
+    progress.end();
+    outcomes
+}
+
+/// Factors one layer and writes what stands in its place; the error is that of the elements written.
+fn factor_layer<T: Element>(
+    checkpoint: &Checkpoint,
+    layer: &LayerPlan,
+    plan: &Plan,
+    staging: &Staging,
+) -> Result<Outcome, CommandError> {
+    let name = layer.tensor.as_str();
+    let entry = weights::expect(checkpoint, &layer.layer, name)?;
+    let weight: Vec<T> = weights::read(checkpoint, entry)?;
+    let options = SvdOptions { method: plan.recipe.svd, threads: 1 };
+    let factored = factor(&weight, &layer.unfolding, layer.rank, &options).map_err(decompose_error(name))?;
+    let written = layer.dtypes.1;
+    let relative_error = match plan.recipe.save {
+        Save::Collapsed => {
+            let data = layer.unfolding.collapse(&factored.factors, 1).map_err(decompose_error(name))?;
+            let dense = Factor { shape: layer.unfolding.shape().to_vec(), data };
+            let (bytes, dense) = weights::rounded(&dense, written, name)?;
+            staging.write(name, &bytes)?;
+            for (tied, _, _) in &layer.tied {
+                staging.write(tied, &bytes)?;
+            }
+            weights::relative_difference(&weight, &dense.data)
+        }
+        Save::Factored => {
+            let mut rounded = Vec::new();
+            for (index, factor) in factored.factors.iter().enumerate() {
+                let (bytes, factor) = weights::rounded(factor, written, name)?;
+                staging.write(&format!("{}.{index}.weight", layer.layer), &bytes)?;
+                rounded.push(factor);
+            }
+            for (tied, tied_layer, unfolding) in &layer.tied {
+                let own = unfolding.convert_chain(&layer.unfolding, &rounded).map_err(decompose_error(tied))?;
+                for (index, factor) in own.iter().enumerate() {
+                    let bytes = T::narrow(&factor.data, written).map_err(numeric_error(tied))?;
+                    staging.write(&format!("{tied_layer}.{index}.weight"), &bytes)?;
+                }
+            }
+            error_of(&weight, &layer.unfolding, &rounded, 1).map_err(decompose_error(name))?
+        }
+    };
+    let spectrum = layer.spectrum.clone().or(factored.spectrum);
+    Ok(Outcome { relative_error, svd: factored.path, elapsed_secs: 0.0, spectrum })
+}
+
+/// The record of a plan whose layers came out with these errors.
+fn record(plan: &Plan, errors: &[f64]) -> Record {
+    let mut modules = BTreeMap::new();
+    for (layer, &relative_error) in plan.layers.iter().zip(errors) {
+        let uses: Vec<_> = std::iter::once((&layer.tensor, &layer.layer, &layer.unfolding))
+            .chain(layer.tied.iter().map(|(tensor, name, unfolding)| (tensor, name, unfolding)))
+            .collect();
+        for (tensor, name, unfolding) in &uses {
+            let mut module = ModuleRecord {
+                kind: unfolding.layout().name().to_owned(),
+                scheme: unfolding.scheme().name().to_owned(),
+                rank: layer.rank,
+                shape: unfolding.shape().to_vec(),
+                dtype: dtype_name(layer.dtypes.0).to_owned(),
+                relative_error,
+                stride: layer.facts.stride,
+                padding: layer.facts.padding,
+                dilation: layer.facts.dilation,
+                ..ModuleRecord::default()
+            };
+            let grouped = unfolding.groups() > 1 || layer.facts.groups.is_some();
+            module.groups = grouped.then(|| unfolding.groups());
+            module.tied_with = uses.iter().filter(|(other, ..)| other != tensor).map(|(o, ..)| (*o).clone()).collect();
+            modules.insert((*name).clone(), module);
+        }
+    }
+    Record { version: RECORD_VERSION, tool: crate::TOOL.to_owned(), modules, recipe: plan.recipe.to_json() }
+}

@@ -1,0 +1,84 @@
+use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
+use crate::decompose::DecomposeError;
+use crate::plan::PlanError;
+use std::path::PathBuf;
+
+/// Why a command failed. Nothing was written under a final name when it did.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// What is asked for cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The output cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A layer's elements cannot be converted.
+    #[error("`{tensor}` can't be converted")]
+    Numeric {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        #[source]
+        source: NumericError,
+    },
+    /// A layer cannot be factored or multiplied out.
+    #[error("`{tensor}` can't be decomposed")]
+    Decompose {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        #[source]
+        source: DecomposeError,
+    },
+    /// A checkpoint without a factorization record.
+    #[error("`{checkpoint}` is not factored: it has no factorization record")]
+    NotFactored {
+        /// The checkpoint.
+        checkpoint: String,
+    },
+    /// The record does not fit the tensors beside it.
+    #[error("the record of `{module}` does not fit: {problem}")]
+    RecordMismatch {
+        /// The module.
+        module: String,
+        /// What was expected and what is there.
+        problem: String,
+    },
+    /// The record is not one.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// No output was named.
+    #[error("no output is named")]
+    NoOutput,
+    /// A file beside the weights cannot be read or written.
+    #[error("{what} `{}`", path.display())]
+    SideFile {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl CommandError {
+    /// What to do about it, where that can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Checkpoint(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
+            Self::Output(error) => error.hint(),
+            Self::Numeric { source, .. } => source.hint(),
+            Self::Record(error) => error.hint(),
+            Self::NotFactored { .. } => Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned()),
+            _ => None,
+        }
+    }
+}

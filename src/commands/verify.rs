@@ -1,0 +1,186 @@
+use super::CommandError;
+use super::weights::{self, Element, decompose_error};
+use crate::checkpoint::{Checkpoint, Dtype, ModuleRecord, Source, TensorEntry};
+use crate::decompose::{Unfolding, error_of};
+use crate::plan::{Job, LayerEvent, Limits, Progress, Stage, run_jobs};
+use crate::report::{VerifiedLayer, VerifyReport};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// What [`verify`] is to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// The factored checkpoint.
+    pub factored: Source,
+    /// The dense checkpoint that it was made from.
+    pub against: Source,
+    /// How much of the machine is used.
+    pub limits: Limits,
+}
+
+impl VerifyOptions {
+    /// Options for a factored checkpoint and the dense one that it was made from.
+    #[must_use]
+    pub fn new(factored: Source, against: Source) -> Self {
+        Self { factored, against, limits: Limits::default() }
+    }
+}
+
+/// How far a recomputed error may be from the recorded one: what products in f32 round differently on
+/// different machines, and nothing that a changed factor would do.
+fn tolerance(recorded: f64) -> f64 {
+    1e-6 + 1e-4 * recorded
+}
+
+/// Recomputes every layer's error from the files and compares it with the record; compares every other tensor
+/// with the dense checkpoint's, byte for byte.
+///
+/// # Errors
+///
+/// - [`CommandError::NotFactored`] when the first checkpoint has no record;
+/// - [`CommandError::Checkpoint`] when one cannot be read.
+///
+/// What does not hold is not an error but in the report: see [`VerifyReport::passed`].
+pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<VerifyReport, CommandError> {
+    let start = Instant::now();
+    let factored = Checkpoint::open(&options.factored)?;
+    let dense = Checkpoint::open(&options.against)?;
+    let Some(record) = factored.record() else {
+        return Err(CommandError::NotFactored { checkpoint: options.factored.to_string() });
+    };
+    let mut problems = Vec::new();
+    let mut jobs = Vec::new();
+    for (name, module) in &record.modules {
+        let unfolding = weights::unfolding(name, module)?;
+        let work = (unfolding.parameters() * module.rank) as u64;
+        let memory_bytes = weights::memory_of(module, &unfolding);
+        jobs.push(Job { item: (name.as_str(), module, unfolding, work), work, memory_bytes });
+    }
+    progress.begin(Stage::Verifying, jobs.len(), jobs.iter().map(|job| job.work).sum());
+    let layers = run_jobs(&jobs, options.limits, |(name, module, unfolding, work)| {
+        progress.started(name);
+        let begin = Instant::now();
+        let layer = if weights::is_wide(module) {
+            verify_layer::<f64>(&factored, &dense, name, module, unfolding)?
+        } else {
+            verify_layer::<f32>(&factored, &dense, name, module, unfolding)?
+        };
+        let mut event = LayerEvent::new(name, begin.elapsed().as_secs_f64());
+        event.rank = Some(module.rank);
+        event.relative_error = layer.found;
+        progress.finished(&event, *work);
+        Ok::<_, CommandError>(layer)
+    });
+    progress.end();
+    let layers = layers?;
+    let compared = compare_kept(&factored, &dense, record.modules.keys().map(String::as_str), &mut problems)?;
+    Ok(VerifyReport::new(
+        options.factored.to_string(),
+        options.against.to_string(),
+        layers,
+        compared,
+        problems,
+        start.elapsed().as_secs_f64(),
+    ))
+}
+
+fn verify_layer<T: Element>(
+    factored: &Checkpoint,
+    dense: &Checkpoint,
+    name: &str,
+    module: &ModuleRecord,
+    unfolding: &Unfolding,
+) -> Result<VerifiedLayer, CommandError> {
+    let recorded = module.relative_error;
+    let layer = |found: Option<f64>, passed: bool, problem: Option<String>| VerifiedLayer {
+        layer: name.to_owned(),
+        scheme: module.scheme.clone(),
+        rank: module.rank,
+        recorded,
+        found,
+        passed,
+        problem,
+    };
+    let tensor = format!("{name}.weight");
+    let Some(entry) = dense.get(&tensor) else {
+        return Ok(layer(None, false, Some(format!("the dense checkpoint has no `{tensor}`"))));
+    };
+    if entry.shape != module.shape {
+        let problem = format!("`{tensor}` has shape {:?}, the record says {:?}", entry.shape, module.shape);
+        return Ok(layer(None, false, Some(problem)));
+    }
+    let chain = match weights::read_chain::<T>(factored, name, module, unfolding) {
+        Ok(chain) => chain,
+        Err(CommandError::RecordMismatch { problem, .. }) => return Ok(layer(None, false, Some(problem))),
+        Err(error) => return Err(error),
+    };
+    let weight: Vec<T> = weights::read(dense, entry)?;
+    let found = error_of(&weight, unfolding, &chain, 1).map_err(decompose_error(&tensor))?;
+    // Not a number holds for nothing.
+    let passed = (found - recorded).abs() <= tolerance(recorded);
+    let problem = (!passed).then(|| format!("relative error {found:.6}, the record says {recorded:.6}"));
+    Ok(layer(Some(found), passed, problem))
+}
+
+/// Compares the tensors that were not factored; returns how many.
+fn compare_kept<'a>(
+    factored: &Checkpoint,
+    dense: &Checkpoint,
+    modules: impl Iterator<Item = &'a str>,
+    problems: &mut Vec<String>,
+) -> Result<usize, CommandError> {
+    let modules: BTreeSet<&str> = modules.collect();
+    let module_of = |name: &str| -> Option<(String, String)> {
+        let (head, leaf) = name.rsplit_once('.')?;
+        let (module, index) = head.rsplit_once('.')?;
+        (modules.contains(module) && index.parse::<usize>().is_ok()).then(|| (module.to_owned(), leaf.to_owned()))
+    };
+    let mut seen: BTreeSet<String> = modules.iter().map(|module| format!("{module}.weight")).collect();
+    let mut compared = 0;
+    for entry in factored.tensors() {
+        let name = match module_of(&entry.name) {
+            Some((_, leaf)) if leaf == "weight" => continue,
+            Some((module, leaf)) => format!("{module}.{leaf}"),
+            None => entry.name.clone(),
+        };
+        let Some(original) = dense.get(&name) else {
+            problems.push(format!("the dense checkpoint has no `{name}`"));
+            continue;
+        };
+        compared += 1;
+        if original.shape != entry.shape {
+            problems.push(format!("`{name}` has shape {:?}, expected {:?}", entry.shape, original.shape));
+        } else if !same(factored, entry, dense, original)? {
+            problems.push(format!("`{name}` differs from the dense checkpoint's"));
+        }
+        seen.insert(name);
+    }
+    for entry in dense.tensors().iter().filter(|entry| !seen.contains(&entry.name)) {
+        problems.push(format!("`{}` of the dense checkpoint is missing", entry.name));
+    }
+    Ok(compared)
+}
+
+/// Whether two tensors hold the same elements, after rounding where one was converted.
+fn same(
+    factored: &Checkpoint,
+    entry: &TensorEntry,
+    dense: &Checkpoint,
+    original: &TensorEntry,
+) -> Result<bool, CommandError> {
+    let bytes = factored.bytes(entry)?;
+    let before = dense.bytes(original)?;
+    if entry.dtype == original.dtype {
+        return Ok(*bytes == *before);
+    }
+    if !crate::checkpoint::is_factorable(entry.dtype) || !crate::checkpoint::is_factorable(original.dtype) {
+        return Ok(false);
+    }
+    let rounded = if original.dtype == Dtype::F64 {
+        f64::widen(&before, original.dtype).and_then(|elements| f64::narrow(&elements, entry.dtype))
+    } else {
+        f32::widen(&before, original.dtype).and_then(|elements| f32::narrow(&elements, entry.dtype))
+    };
+    Ok(rounded.map_err(weights::numeric_error(&entry.name))?[..] == bytes[..])
+}

@@ -1,0 +1,56 @@
+use crate::linalg::LinalgError;
+
+/// Why a weight could not be factored or collapsed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecomposeError {
+    /// The scheme does not apply to weights of this layout and shape.
+    #[error("scheme `{scheme}` does not apply to a {layout} weight of shape {shape:?}")]
+    Scheme {
+        /// The scheme asked for.
+        scheme: &'static str,
+        /// The weight's layout.
+        layout: &'static str,
+        /// The weight's shape.
+        shape: Vec<usize>,
+    },
+    /// The number of groups does not divide the output channels.
+    #[error("{groups} groups do not divide {out_channels} output channels")]
+    Groups {
+        /// The number of groups asked for.
+        groups: usize,
+        /// The weight's output channels.
+        out_channels: usize,
+    },
+    /// A factor's shape is not the one that its place in the chain asks for.
+    #[error("factor {index} has shape {found:?}, expected {expected:?}")]
+    FactorShape {
+        /// Which link of the chain.
+        index: usize,
+        /// The shape that the layer's shape and rank ask for.
+        expected: Vec<usize>,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// A buffer's length is not the product of its shape.
+    #[error("{found} elements, expected {expected} for shape {shape:?}")]
+    Length {
+        /// The shape.
+        shape: Vec<usize>,
+        /// Its number of elements.
+        expected: usize,
+        /// The number of elements found.
+        found: usize,
+    },
+    /// A weight holds NaN or an infinity.
+    #[error("element {index:?} of the weight is {value}")]
+    NotFinite {
+        /// The element's index in the stored tensor, axis by axis.
+        index: Vec<usize>,
+        /// What stands there.
+        value: f64,
+    },
+    /// The decomposition itself failed.
+    #[error(transparent)]
+    Linalg(#[from] LinalgError),
+}

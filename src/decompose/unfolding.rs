@@ -1,0 +1,388 @@
+use super::{DecomposeError, Layout, Scheme};
+use crate::linalg::{self, Scalar};
+use faer::{Mat, MatRef};
+
+/// A weight seen as one matrix per group, and the chain of layers that its factors form.
+///
+/// The matrix of a convolution kernel `K` of shape `(o, i, kh, kw)` with `g` groups, per group:
+///
+/// | scheme | matrix | first layer | second layer |
+/// | --- | --- | --- | --- |
+/// | `spatial` | `K.permute(0,2,1,3).reshape(o/g * kh, i * kw)` | `(g r, i, 1, kw)` | `(o, r, kh, 1)` |
+/// | `channel` | `K.reshape(o/g, i * kh * kw)` | `(g r, i, kh, kw)` | `(o, r, 1, 1)` |
+///
+/// `i` counts the input channels of one group, as the stored kernel does.
+///
+/// # Reference
+///
+/// Khodak, Tenenholtz, Mackey, Fusi, "Initialization and Regularization of Factorized Neural Layers",
+/// ICLR 2021, section 2 (`spatial`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfolding {
+    layout: Layout,
+    scheme: Scheme,
+    shape: Vec<usize>,
+    groups: usize,
+    /// `(out, in, kh, kw)` of one group; a matrix has `kh = kw = 1`.
+    kernel: [usize; 4],
+}
+
+/// The weight of one layer of a chain: its shape and its elements in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Factor<T> {
+    /// The stored shape.
+    pub shape: Vec<usize>,
+    /// The elements, last axis fastest.
+    pub data: Vec<T>,
+}
+
+/// A group's matrix: a view where the stored order allows one, a copy where it doesn't.
+pub(crate) enum GroupMatrix<'a, T> {
+    View(MatRef<'a, T>),
+    Copy(Mat<T>),
+}
+
+impl<T> GroupMatrix<'_, T> {
+    pub(crate) fn as_ref(&self) -> MatRef<'_, T> {
+        match self {
+            Self::View(view) => *view,
+            Self::Copy(matrix) => matrix.as_ref(),
+        }
+    }
+}
+
+impl Unfolding {
+    /// Describes how a weight of this layout and shape is factored.
+    ///
+    /// A one-dimensional kernel, and a `1 x 1` one, has the same matrix under both convolution schemes.
+    ///
+    /// # Errors
+    ///
+    /// - [`DecomposeError::Scheme`] when the scheme does not apply or the shape is not the layout's;
+    /// - [`DecomposeError::Groups`] when the groups do not divide the output channels.
+    pub fn new(
+        layout: Layout,
+        scheme: Scheme,
+        shape: &[usize],
+        groups: usize,
+    ) -> Result<Self, DecomposeError> {
+        let mismatch =
+            || DecomposeError::Scheme { scheme: scheme.name(), layout: layout.name(), shape: shape.to_vec() };
+        let kernel = match (layout, scheme, shape) {
+            (Layout::Linear | Layout::Embedding, Scheme::Matrix, &[rows, cols]) => [rows, cols, 1, 1],
+            (Layout::TransposedLinear, Scheme::Matrix, &[rows, cols]) => [cols, rows, 1, 1],
+            (Layout::Conv1d, Scheme::Spatial | Scheme::Channel, &[o, i, k]) => [o, i, 1, k],
+            (Layout::Conv2d, Scheme::Spatial | Scheme::Channel, &[o, i, kh, kw]) => [o, i, kh, kw],
+            _ => return Err(mismatch()),
+        };
+        if kernel.contains(&0) {
+            return Err(mismatch());
+        }
+        if groups == 0 || !kernel[0].is_multiple_of(groups) || (groups > 1 && !layout.is_convolution()) {
+            return Err(DecomposeError::Groups { groups, out_channels: kernel[0] });
+        }
+        let kernel = [kernel[0] / groups, kernel[1], kernel[2], kernel[3]];
+        // With one row of kernel elements the two schemes coincide; the simpler one names it.
+        let scheme = if layout == Layout::Conv1d { Scheme::Channel } else { scheme };
+        Ok(Self { layout, scheme, shape: shape.to_vec(), groups, kernel })
+    }
+
+    /// The weight's layout.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The scheme: for one-dimensional kernels always `channel`.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The dense weight's stored shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of groups, 1 except for grouped convolutions.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Rows of one group's matrix.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self.scheme {
+            Scheme::Spatial => self.kernel[0] * self.kernel[2],
+            _ => self.kernel[0],
+        }
+    }
+
+    /// Columns of one group's matrix.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        match self.scheme {
+            Scheme::Spatial => self.kernel[1] * self.kernel[3],
+            _ => self.kernel[1] * self.kernel[2] * self.kernel[3],
+        }
+    }
+
+    /// The largest possible rank, of one group's matrix.
+    #[must_use]
+    pub fn max_rank(&self) -> usize {
+        self.rows().min(self.cols())
+    }
+
+    /// Parameters of the dense weight.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Parameters that each unit of rank costs, over all groups.
+    #[must_use]
+    pub fn parameters_per_rank(&self) -> usize {
+        self.groups * (self.rows() + self.cols())
+    }
+
+    /// The largest rank at which the factored weight is smaller than the dense one, 0 if there is none.
+    #[must_use]
+    pub fn break_even_rank(&self) -> usize {
+        (self.parameters() - 1) / self.parameters_per_rank()
+    }
+
+    /// Multiply-adds of the dense layer, for each token or output position.
+    #[must_use]
+    pub fn multiply_adds(&self) -> usize {
+        match self.layout {
+            Layout::Embedding => 0,
+            _ => self.parameters(),
+        }
+    }
+
+    /// Multiply-adds that each unit of rank costs, for each token or output position.
+    ///
+    /// The first layer of a `spatial` pair runs before the rows are strided, at `stride_rows` times as many
+    /// positions as the output has.
+    #[must_use]
+    pub fn multiply_adds_per_rank(&self, stride_rows: usize) -> usize {
+        match (self.layout, self.scheme) {
+            (Layout::Embedding, _) => self.cols(),
+            (_, Scheme::Spatial) => self.groups * (self.rows() + stride_rows.max(1) * self.cols()),
+            _ => self.groups * (self.rows() + self.cols()),
+        }
+    }
+
+    /// The stored shapes of the factors, in the order of the chain.
+    #[must_use]
+    pub fn factor_shapes(&self, rank: usize) -> Vec<Vec<usize>> {
+        let [_, inner, kh, kw] = self.kernel;
+        let out = self.kernel[0] * self.groups;
+        match (self.layout, self.scheme) {
+            (Layout::Linear, _) => vec![vec![rank, inner], vec![out, rank]],
+            (Layout::TransposedLinear, _) => vec![vec![inner, rank], vec![rank, out]],
+            (Layout::Embedding, _) => vec![vec![out, rank], vec![inner, rank]],
+            (Layout::Conv1d, _) => vec![vec![self.groups * rank, inner, kw], vec![out, rank, 1]],
+            (Layout::Conv2d, Scheme::Spatial) => {
+                vec![vec![self.groups * rank, inner, 1, kw], vec![out, rank, kh, 1]]
+            }
+            (Layout::Conv2d, _) => vec![vec![self.groups * rank, inner, kh, kw], vec![out, rank, 1, 1]],
+        }
+    }
+
+    /// The rank that a chain with these first factor's shape has, if the shape is one of the chain's.
+    #[must_use]
+    pub fn rank_of(&self, first: &[usize]) -> Option<usize> {
+        let rank = match self.layout {
+            Layout::Linear => *first.first()?,
+            Layout::TransposedLinear | Layout::Embedding => *first.get(1)?,
+            Layout::Conv1d | Layout::Conv2d => first.first()? / self.groups,
+        };
+        (self.factor_shapes(rank).first().map(Vec::as_slice) == Some(first)).then_some(rank)
+    }
+
+    /// Where element `(row, col)` of a group's matrix is stored.
+    fn position(&self, group: usize, row: usize, col: usize) -> usize {
+        let [out, inner, kh, kw] = self.kernel;
+        match (self.layout, self.scheme) {
+            (Layout::TransposedLinear, _) => col * out + row,
+            (_, Scheme::Spatial) => {
+                let (o, y) = (row / kh, row % kh);
+                let (i, x) = (col / kw, col % kw);
+                (((group * out + o) * inner + i) * kh + y) * kw + x
+            }
+            _ => (group * out + row) * self.cols() + col,
+        }
+    }
+
+    /// The index, axis by axis, of an element of a group's matrix in the stored tensor.
+    pub(crate) fn index_of(&self, group: usize, row: usize, col: usize) -> Vec<usize> {
+        let mut rest = self.position(group, row, col);
+        let mut index: Vec<usize> = self
+            .shape
+            .iter()
+            .rev()
+            .map(|&axis| {
+                let at = rest % axis;
+                rest /= axis;
+                at
+            })
+            .collect();
+        index.reverse();
+        index
+    }
+
+    /// One matrix per group.
+    pub(crate) fn matrices<'a, T: Scalar>(
+        &self,
+        data: &'a [T],
+    ) -> Result<Vec<GroupMatrix<'a, T>>, DecomposeError> {
+        self.check_length(data)?;
+        let (rows, cols) = (self.rows(), self.cols());
+        let matrix = |group: usize| match (self.layout, self.scheme) {
+            (Layout::TransposedLinear, _) => {
+                GroupMatrix::View(MatRef::from_column_major_slice(data, rows, cols))
+            }
+            (_, Scheme::Spatial) => {
+                GroupMatrix::Copy(Mat::from_fn(rows, cols, |row, col| data[self.position(group, row, col)]))
+            }
+            _ => {
+                let part = &data[group * rows * cols..(group + 1) * rows * cols];
+                GroupMatrix::View(MatRef::from_row_major_slice(part, rows, cols))
+            }
+        };
+        Ok((0..self.groups).map(matrix).collect())
+    }
+
+    /// Lays the groups' factors `A` (rows, r) and `B` (r, cols) out as the weights of the chain.
+    pub(crate) fn chain<T: Scalar>(&self, pairs: &[(Mat<T>, Mat<T>)]) -> Vec<Factor<T>> {
+        let rank = pairs.first().map_or(0, |(a, _)| a.ncols());
+        let [_, _, kh, _] = self.kernel;
+        let mut data = [Vec::new(), Vec::new()];
+        for (a, b) in pairs {
+            match (self.layout, self.scheme) {
+                (Layout::TransposedLinear, _) => {
+                    push_rows(&mut data[0], b.as_ref().transpose());
+                    push_rows(&mut data[1], a.as_ref().transpose());
+                }
+                (Layout::Embedding, _) => {
+                    push_rows(&mut data[0], a.as_ref());
+                    push_rows(&mut data[1], b.as_ref().transpose());
+                }
+                (_, Scheme::Spatial) => {
+                    push_rows(&mut data[0], b.as_ref());
+                    // (o kh, r) -> (o, r, kh)
+                    data[1].extend((0..self.kernel[0]).flat_map(|o| {
+                        (0..rank).flat_map(move |k| (0..kh).map(move |y| a[(o * kh + y, k)]))
+                    }));
+                }
+                _ => {
+                    push_rows(&mut data[0], b.as_ref());
+                    push_rows(&mut data[1], a.as_ref());
+                }
+            }
+        }
+        self.factor_shapes(rank).into_iter().zip(data).map(|(shape, data)| Factor { shape, data }).collect()
+    }
+
+    /// The groups' factors `(A, B)` of a chain.
+    pub(crate) fn pairs<T: Scalar>(
+        &self,
+        factors: &[Factor<T>],
+    ) -> Result<Vec<(Mat<T>, Mat<T>)>, DecomposeError> {
+        let rank = factors.first().and_then(|factor| self.rank_of(&factor.shape));
+        let expected = self.factor_shapes(rank.unwrap_or(1));
+        for (index, expected) in expected.iter().enumerate() {
+            let found = factors.get(index).map_or(&[][..], |factor| &factor.shape);
+            if found != expected || rank.is_none() {
+                let (expected, found) = (expected.clone(), found.to_vec());
+                return Err(DecomposeError::FactorShape { index, expected, found });
+            }
+        }
+        for factor in factors {
+            let expected = factor.shape.iter().product();
+            if factor.data.len() != expected {
+                let (shape, found) = (factor.shape.clone(), factor.data.len());
+                return Err(DecomposeError::Length { shape, expected, found });
+            }
+        }
+        let (rank, rows, cols, kh) = (rank.unwrap_or(0), self.rows(), self.cols(), self.kernel[2]);
+        let (first, last) = (&factors[0].data, &factors[1].data);
+        let pair = |group: usize| match (self.layout, self.scheme) {
+            (Layout::TransposedLinear, _) => (
+                Mat::from_fn(rows, rank, |row, k| last[k * rows + row]),
+                Mat::from_fn(rank, cols, |k, col| first[col * rank + k]),
+            ),
+            (Layout::Embedding, _) => (
+                Mat::from_fn(rows, rank, |row, k| first[row * rank + k]),
+                Mat::from_fn(rank, cols, |k, col| last[col * rank + k]),
+            ),
+            (_, Scheme::Spatial) => {
+                let (last, first) = (&last[group * rows * rank..], &first[group * rank * cols..]);
+                (
+                    Mat::from_fn(rows, rank, |row, k| last[((row / kh) * rank + k) * kh + row % kh]),
+                    Mat::from_fn(rank, cols, |k, col| first[k * cols + col]),
+                )
+            }
+            _ => {
+                let (last, first) = (&last[group * rows * rank..], &first[group * rank * cols..]);
+                (
+                    Mat::from_fn(rows, rank, |row, k| last[row * rank + k]),
+                    Mat::from_fn(rank, cols, |k, col| first[k * cols + col]),
+                )
+            }
+        };
+        Ok((0..self.groups).map(pair).collect())
+    }
+
+    /// The factors of the same matrix in this layout, from a chain in another: a tied weight's.
+    pub(crate) fn convert_chain<T: Scalar>(
+        &self,
+        other: &Self,
+        factors: &[Factor<T>],
+    ) -> Result<Vec<Factor<T>>, DecomposeError> {
+        Ok(self.chain(&other.pairs(factors)?))
+    }
+
+    /// Multiplies a chain out to the dense weight, in its stored order.
+    ///
+    /// # Errors
+    ///
+    /// - [`DecomposeError::FactorShape`] when the factors do not form this weight's chain;
+    /// - [`DecomposeError::Length`] when a factor's elements are not its shape's.
+    pub fn collapse<T: Scalar>(
+        &self,
+        factors: &[Factor<T>],
+        threads: usize,
+    ) -> Result<Vec<T>, DecomposeError> {
+        let pairs = self.pairs(factors)?;
+        let mut weight = vec![T::from_f64(0.0); self.parameters()];
+        for (group, (a, b)) in pairs.iter().enumerate() {
+            let product = linalg::matmul(a.as_ref(), b.as_ref(), threads);
+            for col in 0..product.ncols() {
+                for row in 0..product.nrows() {
+                    weight[self.position(group, row, col)] = product[(row, col)];
+                }
+            }
+        }
+        Ok(weight)
+    }
+
+    pub(crate) fn check_length<T>(&self, data: &[T]) -> Result<(), DecomposeError> {
+        let (expected, found) = (self.parameters(), data.len());
+        if found == expected {
+            Ok(())
+        } else {
+            Err(DecomposeError::Length { shape: self.shape.clone(), expected, found })
+        }
+    }
+}
+
+fn push_rows<T: Scalar>(data: &mut Vec<T>, matrix: MatRef<'_, T>) {
+    data.reserve(matrix.nrows() * matrix.ncols());
+    for row in 0..matrix.nrows() {
+        data.extend((0..matrix.ncols()).map(|col| matrix[(row, col)]));
+    }
+}

@@ -1,0 +1,103 @@
+use super::architecture::Architecture;
+use super::catalog::CatalogEntry;
+use super::kind::Kind;
+use indexmap::IndexMap;
+use std::collections::HashSet;
+
+/// What is known of a convolution's place in its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Groups {
+    Known(usize),
+    First,
+    Depthwise,
+    Unknown { channels: usize, expected: usize },
+}
+
+/// The groups of every convolution, as far as config.json or the network around it tell.
+///
+/// A kernel stores `in / groups` input channels. Where config.json doesn't say the groups, the layer
+/// before it in the same block, and every layer's outputs, show how many channels could reach it.
+pub(super) fn of_convolutions(
+    entries: &IndexMap<String, CatalogEntry>,
+    architecture: &Architecture,
+) -> Vec<(String, Groups)> {
+    let kernels: Vec<&CatalogEntry> =
+        entries.values().filter(|entry| matches!(entry.kind, Kind::Conv1d | Kind::Conv2d) && entry.elements() > 0).collect();
+    let first = first_convolution(&kernels);
+    kernels
+        .iter()
+        .map(|entry| {
+            let groups = if Some(entry.name.as_str()) == first {
+                Groups::First
+            } else if let Some(groups) = architecture.groups(&entry.layer, &entry.shape) {
+                if groups > 1 && entry.shape[1] == 1 { Groups::Depthwise } else { Groups::Known(groups) }
+            } else if entry.shape[1] == 1 {
+                Groups::Depthwise
+            } else {
+                from_neighbours(entry, &kernels, entries)
+            };
+            (entry.name.clone(), groups)
+        })
+        .collect()
+}
+
+/// The convolution that sees the input: few channels that no other layer gives, or the first by name.
+fn first_convolution<'a>(kernels: &[&'a CatalogEntry]) -> Option<&'a str> {
+    let depthwise = |entry: &CatalogEntry| {
+        entry.shape[1] == 1
+            && kernels.iter().any(|other| other.name != entry.name && other.shape[0] == entry.shape[0])
+    };
+    let sees_input = |entry: &&&'a CatalogEntry| entry.shape[1] <= 4 && !depthwise(entry);
+    let first = kernels.iter().find(sees_input).or_else(|| kernels.first())?;
+    Some(&first.name)
+}
+
+fn from_neighbours(
+    entry: &CatalogEntry,
+    kernels: &[&CatalogEntry],
+    entries: &IndexMap<String, CatalogEntry>,
+) -> Groups {
+    let (out, channels) = (entry.shape[0], entry.shape[1]);
+    let grouped = |expected: usize| {
+        expected > channels
+            && expected.is_multiple_of(channels)
+            && out.is_multiple_of(expected / channels)
+    };
+    let (block, own) = entry.layer.rsplit_once('.').unwrap_or(("", &entry.layer));
+    let before = kernels.iter().rev().find(|other| {
+        let (other_block, other_own) = other.layer.rsplit_once('.').unwrap_or(("", &other.layer));
+        other_block == block && follows(other_own, own)
+    });
+    match before {
+        Some(before) if before.shape[0] == channels => return Groups::Known(1),
+        Some(before) if grouped(before.shape[0]) => {
+            return Groups::Unknown { channels, expected: before.shape[0] };
+        }
+        _ => {}
+    }
+    // Channels that no layer of the network gives can only be a part of what one gives.
+    let given: HashSet<usize> = entries
+        .values()
+        .filter(|other| other.name != entry.name && other.is_candidate())
+        .map(|other| if other.kind == Kind::TransposedLinear { other.shape[1] } else { other.shape[0] })
+        .collect();
+    if kernels.len() > 2 && !given.contains(&channels) {
+        let expected = given.iter().copied().filter(|&given| grouped(given)).min();
+        if let Some(expected) = expected.filter(|_| out.is_multiple_of(2)) {
+            return Groups::Unknown { channels, expected: expected.max(out.min(expected)) };
+        }
+    }
+    Groups::Known(1)
+}
+
+/// Whether `own` is the next of a numbered row after `other`: `conv2` after `conv1`, `3` after `0`.
+fn follows(other: &str, own: &str) -> bool {
+    let split = |name: &str| {
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        name[stem.len()..].parse::<usize>().ok().map(|number| (stem.to_owned(), number))
+    };
+    match (split(other), split(own)) {
+        (Some((one, before)), Some((two, after))) => one == two && before < after,
+        _ => false,
+    }
+}

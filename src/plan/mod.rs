@@ -1,0 +1,48 @@
+//! Which tensors are factored, by which scheme, at which rank, and what that costs: a [`Plan`].
+//!
+//! A [`Catalog`] says what each tensor of a checkpoint is. A [`Recipe`] says what is asked for. [`Plan::new`]
+//! holds one against the other and decides about every tensor before any factor is computed; everything
+//! that can be refused is refused there. Weights are touched only to tell tied ones, and for their spectra
+//! where a rank rule needs them.
+//!
+//! ```text
+//! rank rule            rank of a layer
+//! absolute             min(r, m, n)
+//! rank ratio f         max(1, round(f min(m, n)))
+//! energy t             the least r whose energy is at least t
+//! keep f, layer keep f parameters after / before = f, spread uniformly or by the spectra
+//! ```
+
+mod allocate;
+mod architecture;
+mod build;
+mod catalog;
+mod error;
+mod groups;
+mod kind;
+mod pattern;
+mod progress;
+mod rank;
+mod recipe;
+mod schedule;
+mod select;
+mod spectra;
+mod ties;
+mod totals;
+
+pub use allocate::{Choice, allocate};
+pub use build::{LayerPlan, Plan, PlanOptions, TensorAction, TensorPlan};
+pub(crate) use catalog::floating_dtype;
+pub use catalog::{Catalog, CatalogEntry, Exclusion};
+pub use error::{PlanError, Reason};
+pub use kind::Kind;
+pub(crate) use pattern::nearest;
+pub use pattern::{Pattern, PatternError};
+pub use progress::{LayerEvent, NoProgress, Progress, Stage};
+pub use recipe::{
+    Allocate, ConvScheme, ConvolutionRule, Effect, OutputDtype, RankRule, Recipe, RecipeError, Rule, Save,
+    Selector,
+};
+pub use schedule::{Job, Limits, run_jobs};
+pub use spectra::read_spectrum;
+pub use totals::Totals;

@@ -1,0 +1,172 @@
+use super::allocate::{Choice, allocate};
+use super::recipe::{Allocate, RankRule};
+use crate::decompose::Unfolding;
+use crate::linalg::Spectrum;
+
+/// A layer whose rank is to be found.
+pub(super) struct Candidate<'a> {
+    pub(super) unfolding: &'a Unfolding,
+    /// Its singular values, where the rule needs them.
+    pub(super) spectrum: Option<&'a Spectrum>,
+    /// How many stored tensors hold the weight; their parameters are counted once each.
+    pub(super) uses: usize,
+}
+
+impl Candidate<'_> {
+    fn dense_cost(&self) -> u64 {
+        (self.uses * self.unfolding.parameters()) as u64
+    }
+
+    fn cost(&self, rank: usize) -> u64 {
+        (self.uses * rank * self.unfolding.parameters_per_rank()) as u64
+    }
+}
+
+/// Whether a rule looks at singular values.
+pub(super) fn needs_spectra(rule: RankRule, how: Allocate) -> bool {
+    match rule {
+        RankRule::Energy(_) => true,
+        RankRule::Keep(_) | RankRule::LayerKeep(_) => how == Allocate::Spectral,
+        RankRule::Rank(_) | RankRule::RankRatio(_) => false,
+    }
+}
+
+/// The rank of one layer under a rule that looks at no other layer; at most the largest possible.
+pub(super) fn alone(rule: RankRule, layer: &Candidate<'_>, round_to: usize) -> usize {
+    let most = layer.unfolding.max_rank();
+    let down = |rank: usize| (rank / round_to * round_to).max(round_to).min(most);
+    match rule {
+        RankRule::Rank(rank) => down(rank.min(most)),
+        RankRule::RankRatio(ratio) => down(((ratio * most as f64).round() as usize).max(1)),
+        // Energy promises an error: rounding keeps the promise.
+        RankRule::Energy(energy) => {
+            let rank = layer.spectrum.map_or(most, |spectrum| spectrum.rank_for_energy(energy));
+            rank.next_multiple_of(round_to).min(most)
+        }
+        RankRule::Keep(_) | RankRule::LayerKeep(_) => most,
+    }
+}
+
+/// The ranks of layers that share a budget of parameters; none where a layer stays dense.
+///
+/// Returns nothing when even the least ranks cost more than the budget.
+pub(super) fn shared(
+    layers: &[Candidate<'_>],
+    budget: u64,
+    how: Allocate,
+    round_to: usize,
+) -> Option<Vec<Option<usize>>> {
+    match how {
+        Allocate::Uniform => uniform(layers, budget, round_to),
+        Allocate::Spectral => {
+            let choices: Vec<Vec<Choice>> = layers.iter().map(|layer| choices(layer, round_to)).collect();
+            Some(allocate(&choices, budget)?.into_iter().map(|choice| choice.rank).collect())
+        }
+    }
+}
+
+/// The least cost that a layer can have.
+pub(super) fn least_cost(layer: &Candidate<'_>, round_to: usize) -> u64 {
+    match ranks(layer, round_to).next() {
+        Some(rank) => layer.cost(rank),
+        None => layer.dense_cost(),
+    }
+}
+
+/// Ranks that make a layer smaller.
+fn ranks(layer: &Candidate<'_>, round_to: usize) -> impl Iterator<Item = usize> + use<> {
+    (round_to..=layer.unfolding.break_even_rank().min(layer.unfolding.max_rank())).step_by(round_to)
+}
+
+fn choices(layer: &Candidate<'_>, round_to: usize) -> Vec<Choice> {
+    let error = |rank: usize| {
+        layer.spectrum.map_or(0.0, |spectrum| {
+            let error = spectrum.relative_error(rank);
+            error * error
+        })
+    };
+    ranks(layer, round_to)
+        .map(|rank| Choice { rank: Some(rank), cost: layer.cost(rank), error: error(rank) })
+        .chain(std::iter::once(Choice { rank: None, cost: layer.dense_cost(), error: 0.0 }))
+        .collect()
+}
+
+/// The same part of every layer's parameters: the largest part whose ranks stay within the budget, then one
+/// more step of rank for layers in order, as long as the rest pays for it.
+fn uniform(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Vec<Option<usize>>> {
+    let rank_at = |layer: &Candidate<'_>, part: f64| -> Option<usize> {
+        let steps = (part * layer.dense_cost() as f64 / layer.cost(round_to) as f64) as usize;
+        let least = ranks(layer, round_to).next()?;
+        let rank = (steps * round_to).max(least);
+        (rank <= layer.unfolding.break_even_rank().min(layer.unfolding.max_rank())).then_some(rank)
+    };
+    let ranks_at = |part: f64| layers.iter().map(|layer| rank_at(layer, part)).collect::<Vec<_>>();
+    let cost = |layer: &Candidate<'_>, rank: Option<usize>| {
+        rank.map_or_else(|| layer.dense_cost(), |rank| layer.cost(rank))
+    };
+    let total = |ranks: &[Option<usize>]| -> u64 {
+        layers.iter().zip(ranks).map(|(layer, &rank)| cost(layer, rank)).sum()
+    };
+    let (mut low, mut high) = (0.0f64, 1.0f64);
+    let mut ranks = ranks_at(low);
+    if total(&ranks) > budget {
+        return None;
+    }
+    // 53 halvings tell parts of any layer apart.
+    for _ in 0..53 {
+        let middle = f64::midpoint(low, high);
+        let tried = ranks_at(middle);
+        if total(&tried) <= budget {
+            (low, ranks) = (middle, tried);
+        } else {
+            high = middle;
+        }
+    }
+    let mut left = budget - total(&ranks);
+    // The layer furthest below the common part goes first.
+    let mut order: Vec<usize> = (0..layers.len()).collect();
+    let part = |i: usize, ranks: &[Option<usize>]| {
+        cost(&layers[i], ranks[i]) as f64 / layers[i].dense_cost().max(1) as f64
+    };
+    order.sort_by(|&i, &j| part(i, &ranks).total_cmp(&part(j, &ranks)).then(i.cmp(&j)));
+    for i in order {
+        let Some(rank) = ranks[i] else { continue };
+        let next = rank + round_to;
+        let next = (next <= layers[i].unfolding.break_even_rank().min(layers[i].unfolding.max_rank())).then_some(next);
+        let more = cost(&layers[i], next) - cost(&layers[i], Some(rank));
+        if more <= left {
+            left -= more;
+            ranks[i] = next;
+        }
+    }
+    Some(ranks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decompose::{Layout, Scheme};
+
+    #[test]
+    fn uniform_spends_the_budget_and_never_more() {
+        let shapes = [[384usize, 384], [1536, 384], [384, 1536], [3, 7], [1, 50]];
+        let unfoldings: Vec<Unfolding> =
+            shapes.iter().map(|s| Unfolding::new(Layout::Linear, Scheme::Matrix, s, 1).unwrap()).collect();
+        let layers: Vec<Candidate<'_>> =
+            unfoldings.iter().map(|unfolding| Candidate { unfolding, spectrum: None, uses: 1 }).collect();
+        let dense: u64 = unfoldings.iter().map(|u| u.parameters() as u64).sum();
+        for percent in [3, 10, 25, 50, 75, 90, 100] {
+            let budget = dense * percent / 100;
+            let ranks = shared(&layers, budget, Allocate::Uniform, 1).unwrap();
+            let spent: u64 = layers
+                .iter()
+                .zip(&ranks)
+                .map(|(layer, rank)| rank.map_or(layer.dense_cost(), |rank| layer.cost(rank)))
+                .sum();
+            assert!(spent <= budget, "{percent} %: {spent} of {budget}");
+            // No layer's next step of rank is larger than 1920 parameters, and dense is at most one more.
+            assert!(budget - spent < 2 * 1920, "{percent} %: {} left", budget - spent);
+        }
+        assert!(shared(&layers, dense / 1000, Allocate::Uniform, 1).is_none());
+    }
+}

@@ -1,0 +1,23 @@
+//! Results as data, table, JSON and a page, and progress while they are made.
+//!
+//! A command returns one of the structs here; what a person or a machine sees of it is rendered from that
+//! struct alone. Nothing is decided here.
+
+mod checks;
+mod compress;
+mod html;
+mod inspect;
+mod page;
+mod progress;
+mod table;
+mod units;
+mod verify;
+
+pub use checks::{Check, CheckResult};
+pub use compress::{CompressReport, LayerReport, LeftDense, SCHEMA_VERSION, Summary, WorstError};
+pub use html::html;
+pub use inspect::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
+pub use progress::TerminalProgress;
+pub use table::{Align, Table};
+pub use units::{count, error, seconds, size};
+pub use verify::{CollapseReport, VerifiedLayer, VerifyReport};
