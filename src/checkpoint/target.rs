@@ -1,0 +1,159 @@
+//! The final name: whether an output may go there, decided before anything is created.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    folder::is_safetensors,
+    output::{OutputError, OutputOptions},
+};
+
+/// A final name that may be used.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// The name itself, links resolved.
+    pub(crate) path: PathBuf,
+    /// The folder that it is in.
+    pub(crate) parent: PathBuf,
+}
+
+/// Resolves the target and refuses what can be refused without knowing the input.
+pub(crate) fn resolve(options: &OutputOptions) -> Result<Target, OutputError> {
+    let typed = &options.target;
+    let path = match fs::symlink_metadata(typed) {
+        Ok(_) => {
+            // What a link leads to is replaced, not the link; one that leads nowhere can't be used.
+            let path = fs::canonicalize(typed).map_err(|_| OutputError::IsSpecial { path: typed.clone() })?;
+            check_existing(&path, options)?;
+            path
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = typed.file_name().ok_or_else(|| OutputError::NoName { path: typed.clone() })?;
+            let parent = match typed.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            let parent = fs::canonicalize(parent).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => OutputError::ParentMissing { path: parent.to_owned() },
+                io::ErrorKind::NotADirectory => OutputError::ParentNotFolder { path: parent.to_owned() },
+                _ => OutputError::Unwritable { path: parent.to_owned(), source: error },
+            })?;
+            parent.join(name)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            let parent = typed.parent().unwrap_or(typed).to_owned();
+            return Err(OutputError::ParentNotFolder { path: parent });
+        }
+        Err(source) => return Err(OutputError::Unwritable { path: typed.clone(), source }),
+    };
+    let Some(parent) = path.parent().map(Path::to_owned) else {
+        return Err(OutputError::NoName { path: typed.clone() });
+    };
+    if !parent.is_dir() {
+        return Err(OutputError::ParentNotFolder { path: parent });
+    }
+    check_writable(&parent)?;
+    Ok(Target { path, parent })
+}
+
+/// Refuses an existing file or directory that isn't to be replaced.
+fn check_existing(path: &Path, options: &OutputOptions) -> Result<(), OutputError> {
+    let refused = |source| OutputError::Unwritable { path: path.to_owned(), source };
+    let kind = fs::metadata(path).map_err(refused)?;
+    let path = || options.target.clone();
+    match (kind.is_dir(), kind.is_file()) {
+        (false, false) => return Err(OutputError::IsSpecial { path: path() }),
+        (true, _) if !options.as_directory => return Err(OutputError::IsDirectory { path: path() }),
+        (_, true) if options.as_directory => return Err(OutputError::IsFile { path: path() }),
+        _ => {}
+    }
+    if !options.overwrite {
+        return Err(OutputError::Exists { path: path() });
+    }
+    // A wrong `--out` must not cost a home directory.
+    if kind.is_dir() {
+        let mut entries = 0usize;
+        for entry in fs::read_dir(path()).map_err(refused)? {
+            if is_safetensors(&entry.map_err(refused)?.path()) {
+                return Ok(());
+            }
+            entries += 1;
+        }
+        if entries > 0 {
+            return Err(OutputError::NotACheckpoint { path: path() });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a target that is an input, lies inside one, or contains one, by whatever name.
+pub(crate) fn check_inputs(target: &Target, inputs: &[PathBuf]) -> Result<(), OutputError> {
+    for input in inputs {
+        // An input that can't be found can't be overwritten either.
+        let Ok(real) = fs::canonicalize(input) else { continue };
+        let path = target.path.clone();
+        let input = input.clone();
+        if target.path == real || same_file(&target.path, &real) {
+            return Err(OutputError::IsInput { path, input });
+        }
+        if target.path.starts_with(&real) {
+            return Err(OutputError::InsideInput { path, input });
+        }
+        if real.starts_with(&target.path) {
+            return Err(OutputError::ContainsInput { path, input });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an output that the disk has no room for.
+pub(crate) fn check_space(target: &Target, needed: u64) -> Result<(), OutputError> {
+    match free_bytes(&target.parent) {
+        Some(free) if free < needed => {
+            Err(OutputError::NoSpace { path: target.parent.clone(), needed, free })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says whether two names are hard links to one file.
+#[cfg(unix)]
+fn same_file(left: &Path, right: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (fs::metadata(left), fs::metadata(right)) {
+        (Ok(left), Ok(right)) => (left.dev(), left.ino()) == (right.dev(), right.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn same_file(_: &Path, _: &Path) -> bool {
+    false
+}
+
+#[cfg(unix)]
+fn check_writable(folder: &Path) -> Result<(), OutputError> {
+    use rustix::fs::{Access, access};
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| OutputError::Unwritable { path: folder.to_owned(), source: error.into() })
+}
+
+#[cfg(not(unix))]
+fn check_writable(_: &Path) -> Result<(), OutputError> {
+    // Creating the staging folder will tell.
+    Ok(())
+}
+
+/// Asks how much an ordinary user may still write, in bytes.
+#[cfg(unix)]
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
+}
