@@ -26,6 +26,9 @@ pub struct Record {
     pub tool: String,
     /// The factored modules by name.
     pub modules: BTreeMap<String, ModuleRecord>,
+    /// The dense element types of tensors that were not factored but written in another one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub converted: BTreeMap<String, String>,
     /// What was asked for, complete enough to repeat it.
     pub recipe: Value,
 }
@@ -112,6 +115,7 @@ impl Record {
     ///     version: 1,
     ///     tool: "fnl".into(),
     ///     modules: [("fc".into(), module)].into(),
+    ///     converted: [].into(),
     ///     recipe: serde_json::json!({"rank": 2, "dtype": "keep"}),
     /// };
     /// assert_eq!(
@@ -170,8 +174,14 @@ impl Record {
                 .map_err(|error| field(&format!("modules.{name}"), &error.to_string()))?;
             modules.insert(name, module);
         }
+        let converted = match fields.remove("converted") {
+            Some(value) => {
+                serde_json::from_value(value).map_err(|error| field("converted", &error.to_string()))?
+            }
+            None => BTreeMap::new(),
+        };
         let recipe = fields.remove("recipe").ok_or_else(|| field("recipe", "missing"))?;
-        Ok(Self { version: RECORD_VERSION, tool, modules, recipe })
+        Ok(Self { version: RECORD_VERSION, tool, modules, converted, recipe })
     }
 
     /// Counts the bytes that a file's header needs for this record whatever its relative errors turn out to

@@ -269,5 +269,12 @@ fn record(plan: &Plan, errors: &[f64]) -> Record {
             modules.insert((*name).clone(), module);
         }
     }
-    Record { version: RECORD_VERSION, tool: crate::TOOL.to_owned(), modules, recipe: plan.recipe.to_json() }
+    let converted = plan
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.action == TensorAction::Converted)
+        .map(|tensor| (tensor.name.clone(), tensor.dtype.to_owned()))
+        .collect();
+    let tool = crate::TOOL.to_owned();
+    Record { version: RECORD_VERSION, tool, modules, converted, recipe: plan.recipe.to_json() }
 }

@@ -126,7 +126,8 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        Record { version: 1, tool: "fnl".to_owned(), modules: BTreeMap::new(), recipe: Value::Null }
+        let (modules, converted) = (BTreeMap::new(), BTreeMap::new());
+        Record { version: 1, tool: "fnl".to_owned(), modules, converted, recipe: Value::Null }
     }
 
     #[test]

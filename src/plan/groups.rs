@@ -2,7 +2,6 @@ use super::architecture::Architecture;
 use super::catalog::CatalogEntry;
 use super::kind::Kind;
 use indexmap::IndexMap;
-use std::collections::HashSet;
 
 /// What is known of a convolution's place in its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +74,16 @@ fn from_neighbours(
         }
         _ => {}
     }
-    // Channels that no layer of the network gives can only be a part of what one gives.
-    let given: HashSet<usize> = entries
-        .values()
-        .filter(|other| other.name != entry.name && other.is_candidate())
-        .map(|other| if other.kind == Kind::TransposedLinear { other.shape[1] } else { other.shape[0] })
-        .collect();
-    if kernels.len() > 2 && !given.contains(&channels) {
-        let expected = given.iter().copied().filter(|&given| grouped(given)).min();
-        if let Some(expected) = expected.filter(|_| out.is_multiple_of(2)) {
-            return Groups::Unknown { channels, expected: expected.max(out.min(expected)) };
-        }
+    // A grouped convolution mostly keeps the number of channels: where no layer gives as many as the kernel
+    // stores, but one gives as many as it puts out, what is stored is one group's part of those.
+    let gives = |channels: usize| {
+        entries.values().any(|other| {
+            let given = if other.kind == Kind::TransposedLinear { other.shape.get(1) } else { other.shape.first() };
+            other.name != entry.name && other.is_candidate() && given == Some(&channels)
+        })
+    };
+    if grouped(out) && gives(out) && !gives(channels) {
+        return Groups::Unknown { channels, expected: out };
     }
     Groups::Known(1)
 }

@@ -204,9 +204,9 @@ pub(super) fn convolution_facts(
 
 /// What the recipe says of one convolution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ConvolutionFacts {
-    pub(super) groups: Option<usize>,
-    pub(super) stride: Option<[usize; 2]>,
-    pub(super) padding: Option<[usize; 2]>,
-    pub(super) dilation: Option<[usize; 2]>,
+pub(crate) struct ConvolutionFacts {
+    pub(crate) groups: Option<usize>,
+    pub(crate) stride: Option<[usize; 2]>,
+    pub(crate) padding: Option<[usize; 2]>,
+    pub(crate) dilation: Option<[usize; 2]>,
 }

@@ -14,6 +14,7 @@ mod units;
 mod verify;
 
 pub use checks::{Check, CheckResult};
+pub(crate) use compress::Outcome;
 pub use compress::{CompressReport, LayerReport, LeftDense, SCHEMA_VERSION, Summary, WorstError};
 pub use html::html;
 pub use inspect::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};

@@ -1,0 +1,267 @@
+//! What was typed.
+
+use super::values::{
+    AllocateValue, ConvSchemeValue, DtypeValue, SaveValue, Size, SvdValue, limit, part, positive,
+};
+use crate::checkpoint::Source;
+use crate::plan::Limits;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Make a trained neural network smaller by factoring its layers.
+///
+/// Reads a dense checkpoint (safetensors), replaces each chosen layer by low-rank factors from its
+/// truncated SVD, and writes a factored checkpoint, or a collapsed one with the original names and shapes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "compress",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but a check does not hold.\n\
+                  Patterns: an exact layer name; a glob over dotted segments, `*` one and `**` any number; `re:` and a regex."
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) compress: CompressArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Multiply the factors of a factored checkpoint out
+    Collapse(CollapseArguments),
+    /// Recompute every layer's error and compare it with the record
+    Verify(VerifyArguments),
+    /// Say what a checkpoint holds and what factoring its layers would cost and lose
+    Inspect(InspectArguments),
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man {
+        /// Write the pages of all commands to this folder instead
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(super) struct CompressArguments {
+    /// A .safetensors file, a Hugging Face folder, or hf://org/name[@revision]
+    #[arg(value_name = "CHECKPOINT", required = true, help_heading = "Input")]
+    pub(super) checkpoint: Option<Source>,
+
+    /// Read rules from a recipe
+    ///
+    /// A TOML file; or what an earlier run wrote (a folder, a .safetensors file, report.json), whose recipe
+    /// is then repeated. Flags that select layers or ranks add a first rule; the others override.
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    pub(super) recipe: Option<PathBuf>,
+
+    /// Factor the layers that a pattern matches [repeatable]
+    ///
+    /// Without targets: every linear and convolution weight but embeddings, the output head, tied
+    /// weights, the first convolution, and what would not shrink. Targets and ignores are tried in the order
+    /// in which they are written; the first that matches a layer decides.
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    pub(super) target: Vec<String>,
+
+    /// Leave the layers dense that a pattern matches [repeatable]
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    pub(super) ignore: Vec<String>,
+
+    /// The same rank everywhere, at most the layer's
+    #[arg(long, value_name = "N", value_parser = positive, group = "rank_rule", help_heading = "Rank")]
+    pub(super) rank: Option<usize>,
+
+    /// Rank over min(rows, columns), in (0, 1]
+    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    pub(super) rank_ratio: Option<f64>,
+
+    /// The least rank that keeps this part of the squared norm, in (0, 1]
+    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    pub(super) energy: Option<f64>,
+
+    /// All parameters of the checkpoint after / before, in (0, 1]
+    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    pub(super) keep: Option<f64>,
+
+    /// Parameters of the selected layers after / before, in (0, 1]
+    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    pub(super) layer_keep: Option<f64>,
+
+    /// How a budget is spread over layers [default: uniform]
+    #[arg(long, value_name = "HOW", value_enum, help_heading = "Rank")]
+    pub(super) allocate: Option<AllocateValue>,
+
+    /// Round ranks to multiples of N
+    ///
+    /// Up for --energy, which promises an error; down otherwise, and at least N.
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Rank")]
+    pub(super) round_to: Option<usize>,
+
+    /// How convolutions are split in two [default: spatial]
+    #[arg(long, value_name = "SCHEME", value_enum, help_heading = "Rank")]
+    pub(super) conv_scheme: Option<ConvSchemeValue>,
+
+    /// How the truncated SVD is computed [default: auto]
+    #[arg(long, value_name = "METHOD", value_enum, help_heading = "Numerics")]
+    pub(super) svd: Option<SvdValue>,
+
+    #[command(flatten)]
+    pub(super) machine: MachineArguments,
+
+    /// Where the result goes: a folder for a folder, a file for a file
+    ///
+    /// A file's result goes to a folder when the name ends in a slash.
+    #[arg(long, short, value_name = "PATH", required_unless_present = "dry_run", help_heading = "Output")]
+    pub(super) out: Option<PathBuf>,
+
+    /// Save the factors, or multiply them out [default: factored]
+    #[arg(long, value_name = "FORM", value_enum, help_heading = "Output")]
+    pub(super) save: Option<SaveValue>,
+
+    /// Element type of the parameters written [default: keep]
+    #[arg(long, value_name = "DTYPE", value_enum, help_heading = "Output")]
+    pub(super) dtype: Option<DtypeValue>,
+
+    /// Largest file of a folder [default: 5GB]
+    #[arg(long, value_name = "SIZE", help_heading = "Output")]
+    pub(super) max_shard_size: Option<Size>,
+
+    /// Replace an existing output, at the end and at once
+    #[arg(long, help_heading = "Output")]
+    pub(super) overwrite: bool,
+
+    /// Print what would happen to every tensor, and write nothing
+    ///
+    /// No SVD is computed unless the rank rule needs spectra.
+    #[arg(long, help_heading = "Output")]
+    pub(super) dry_run: bool,
+
+    /// Print one JSON document instead of tables
+    #[arg(long, help_heading = "Report")]
+    pub(super) json: bool,
+
+    /// Write a page with tables, spectra and charts
+    #[arg(long, value_name = "FILE.html", help_heading = "Report")]
+    pub(super) report: Option<PathBuf>,
+
+    /// Show no progress
+    #[arg(long, short, help_heading = "Report")]
+    pub(super) quiet: bool,
+
+    /// Exit with 3 if a layer's relative error is larger
+    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Checks")]
+    pub(super) max_error: Option<f64>,
+
+    /// Exit with 3 if more of all parameters is kept
+    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Checks")]
+    pub(super) max_keep: Option<f64>,
+
+    /// Exit with 3 if no layer was factored
+    #[arg(long, help_heading = "Checks")]
+    pub(super) fail_if_unchanged: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MachineArguments {
+    /// Layers at once, each on one thread [default: all cores]
+    ///
+    /// The bytes written do not depend on it.
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Numerics")]
+    pub(super) threads: Option<usize>,
+
+    /// Working memory of all layers at once: 500MB, 4GiB [default: unlimited]
+    #[arg(long, value_name = "SIZE", help_heading = "Numerics")]
+    pub(super) memory_limit: Option<Size>,
+}
+
+impl MachineArguments {
+    pub(super) fn limits(&self) -> Limits {
+        let threads = self.threads.unwrap_or(Limits::default().threads);
+        Limits::new(threads, self.memory_limit.map(|size| size.0))
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CollapseArguments {
+    /// A factored checkpoint
+    #[arg(value_name = "FACTORED")]
+    pub(super) checkpoint: Source,
+    /// Where the dense checkpoint goes
+    #[arg(long, short, value_name = "PATH")]
+    pub(super) out: PathBuf,
+    /// Largest file of a folder [default: 5GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) max_shard_size: Option<Size>,
+    /// Replace an existing output, at the end and at once
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    #[command(flatten)]
+    pub(super) machine: MachineArguments,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArguments {
+    /// A factored checkpoint
+    #[arg(value_name = "FACTORED")]
+    pub(super) factored: Source,
+    /// The dense checkpoint that it was made from
+    #[arg(long, value_name = "DENSE")]
+    pub(super) against: Source,
+    #[command(flatten)]
+    pub(super) machine: MachineArguments,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(super) struct InspectArguments {
+    /// A dense or a factored checkpoint
+    #[arg(value_name = "CHECKPOINT")]
+    pub(super) checkpoint: Source,
+    /// Only the layers that a pattern matches [repeatable]
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) target: Vec<String>,
+    /// Show what this rank would cost and lose
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(super) rank: Option<usize>,
+    /// How convolutions are seen as matrices [default: spatial]
+    #[arg(long, value_name = "SCHEME", value_enum)]
+    pub(super) conv_scheme: Option<ConvSchemeValue>,
+    /// Read headers only, and compute no singular values
+    #[arg(long)]
+    pub(super) no_spectra: bool,
+    /// List every tensor as well
+    #[arg(long)]
+    pub(super) tensors: bool,
+    /// Print the recipe of a factored checkpoint, as TOML, and nothing else
+    #[arg(long, conflicts_with_all = ["json", "tensors"])]
+    pub(super) recipe: bool,
+    #[command(flatten)]
+    pub(super) machine: MachineArguments,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}

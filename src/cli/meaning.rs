@@ -1,0 +1,141 @@
+//! What the typed arguments mean: a recipe and options.
+
+use super::arguments::CompressArguments;
+use super::output::Failure;
+use crate::checkpoint::{Checkpoint, Record};
+use crate::commands::CompressOptions;
+use crate::plan::{Effect, Pattern, RankRule, Recipe, Rule, Selector};
+use crate::report::Check;
+use clap::ArgMatches;
+use std::path::Path;
+
+pub(super) fn compress_options(
+    arguments: &CompressArguments,
+    matches: &ArgMatches,
+) -> Result<CompressOptions, Failure> {
+    let Some(source) = arguments.checkpoint.clone() else {
+        return Err(Failure::usage("no checkpoint is named".to_owned()));
+    };
+    let mut options = CompressOptions::new(source, recipe(arguments, matches)?);
+    options.output.clone_from(&arguments.out);
+    options.limits = arguments.machine.limits();
+    options.overwrite = arguments.overwrite;
+    options.dry_run = arguments.dry_run;
+    options.spectra = arguments.report.is_some();
+    options.checks.extend(arguments.max_error.map(Check::MaxError));
+    options.checks.extend(arguments.max_keep.map(Check::MaxKeep));
+    options.checks.extend(arguments.fail_if_unchanged.then_some(Check::FailIfUnchanged));
+    Ok(options)
+}
+
+fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe, Failure> {
+    let mut recipe = match &arguments.recipe {
+        Some(path) => read_recipe(path)?,
+        None => Recipe::default(),
+    };
+    if let Some(save) = arguments.save {
+        recipe.save = save.into();
+    }
+    if let Some(dtype) = arguments.dtype {
+        recipe.dtype = dtype.into();
+    }
+    if let Some(scheme) = arguments.conv_scheme {
+        recipe.conv_scheme = scheme.into();
+    }
+    if let Some(allocate) = arguments.allocate {
+        recipe.allocate = allocate.into();
+    }
+    if let Some(svd) = arguments.svd {
+        recipe.svd = svd.into();
+    }
+    recipe.round_to = arguments.round_to.or(recipe.round_to);
+    recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
+    let rule = flag_rule(arguments, matches)?;
+    match &rule {
+        Some(rule) if rule.rank.is_none() && (!arguments.target.is_empty() || recipe.rules.is_empty()) => {
+            return Err(Failure::usage(no_rank("the selected layers get no rank")));
+        }
+        None if recipe.rules.is_empty() && arguments.recipe.is_none() => {
+            return Err(Failure::usage(no_rank("no rank is given")));
+        }
+        _ => {}
+    }
+    if let Some(rule) = rule {
+        recipe.rules.insert(0, rule);
+    }
+    recipe.check().map_err(|error| Failure::new(error.to_string()))?;
+    Ok(recipe)
+}
+
+fn no_rank(what: &str) -> String {
+    format!("{what}: one of --rank, --rank-ratio, --energy, --keep, --layer-keep is needed")
+}
+
+/// The rule that the flags describe, if they do: selectors in the order in which they were written.
+fn flag_rule(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Option<Rule>, Failure> {
+    let mut selectors: Vec<(usize, Selector)> = Vec::new();
+    for (flag, texts, effect) in
+        [("target", &arguments.target, Effect::Target), ("ignore", &arguments.ignore, Effect::Ignore)]
+    {
+        let places = matches.indices_of(flag).into_iter().flatten();
+        for (place, text) in places.zip(texts) {
+            let pattern = Pattern::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
+            selectors.push((place, Selector { pattern, effect }));
+        }
+    }
+    selectors.sort_by_key(|(place, _)| *place);
+    let rank = arguments
+        .rank
+        .map(RankRule::Rank)
+        .or(arguments.rank_ratio.map(RankRule::RankRatio))
+        .or(arguments.energy.map(RankRule::Energy))
+        .or(arguments.keep.map(RankRule::Keep))
+        .or(arguments.layer_keep.map(RankRule::LayerKeep));
+    if selectors.is_empty() && rank.is_none() {
+        return Ok(None);
+    }
+    let mut rule = Rule::default();
+    rule.selectors = selectors.into_iter().map(|(_, selector)| selector).collect();
+    rule.rank = rank;
+    Ok(Some(rule))
+}
+
+/// A recipe from a TOML file, or from what an earlier run wrote.
+fn read_recipe(path: &Path) -> Result<Recipe, Failure> {
+    let place = path.display();
+    let is_checkpoint = path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors");
+    if is_checkpoint {
+        let checkpoint = Checkpoint::open_path(path).map_err(crate::commands::CommandError::from)?;
+        let record = checkpoint.record().map(|record: &Record| record.recipe.clone());
+        let recipe = record.ok_or_else(|| Failure::new(format!("`{place}` is not factored: it has no recipe")))?;
+        return Recipe::from_json(&recipe).map_err(|error| Failure::new(format!("`{place}`: {error}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("can't read `{place}`: {error}")))?;
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| Failure::new(format!("`{place}` is not JSON: {error}")))?;
+        let recipe = value
+            .get("recipe")
+            .or_else(|| value.get(crate::checkpoint::RECORD_KEY)?.get("recipe"))
+            .ok_or_else(|| Failure::new(format!("`{place}` holds no recipe: no key `recipe`")))?;
+        return Recipe::from_json(recipe).map_err(|error| Failure::new(format!("`{place}`: {error}")));
+    }
+    Recipe::parse_toml(&text).map_err(|error| Failure::new(format!("recipe `{place}`: {error}")))
+}
+
+/// Refuses a page that could not be written, or that would lie in the way, before the work begins.
+pub(super) fn refuse_page(page: &Path, options: &CompressOptions) -> Result<(), Failure> {
+    let place = page.display();
+    if page.is_dir() {
+        return Err(Failure::new(format!("`{place}` is a folder, expected the name of a file")));
+    }
+    let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let inside_output = options.output.as_ref().is_some_and(|output| page.starts_with(output));
+    if inside_output {
+        return Err(Failure::new(format!("the page `{place}` lies inside the output")));
+    }
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("the folder `{}` does not exist", folder.display())));
+    }
+    Ok(())
+}

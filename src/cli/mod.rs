@@ -1,0 +1,180 @@
+//! The command line: what was typed, what it means, what is printed, and the exit code.
+//!
+//! | exit code | meaning |
+//! | --- | --- |
+//! | 0 | done |
+//! | 1 | failed; nothing was written |
+//! | 2 | wrong usage |
+//! | 3 | done, but a check that was asked for does not hold |
+//! | 130 | interrupted; nothing was written |
+
+mod arguments;
+mod meaning;
+mod output;
+mod values;
+
+use crate::commands::{self, CollapseOptions, InspectOptions, VerifyOptions};
+use crate::plan::{Pattern, Recipe};
+use crate::report;
+use arguments::{Cli, CollapseArguments, Command, CompressArguments, InspectArguments, VerifyArguments};
+use clap::{CommandFactory, FromArgMatches};
+use output::{Failure, print};
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+/// A check that was asked for does not hold.
+const CHECK_FAILED: u8 = 3;
+/// What a shell says of a process that an interrupt ended.
+const INTERRUPTED: i32 = 130;
+
+/// Parses the process's arguments, does what they say, and returns the exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return output::usage(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
+    // An interrupt leaves nothing behind, wherever the work is.
+    let handler = ctrlc::set_handler(|| {
+        crate::checkpoint::abandon_all();
+        output::interrupted();
+        std::process::exit(INTERRUPTED);
+    });
+    if let Err(error) = handler {
+        output::warn(&format!("an interrupt will not clean up: {error}"));
+    }
+    let result = match cli.command {
+        None => compress(cli.compress, &matches),
+        Some(Command::Collapse(arguments)) => collapse(arguments),
+        Some(Command::Verify(arguments)) => verify(arguments),
+        Some(Command::Inspect(arguments)) => inspect(arguments),
+        Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Man { directory }) => man(directory.as_deref()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// The whole command line, for parsing, completions and the man page.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn progress(quiet: bool) -> Box<dyn crate::plan::Progress> {
+    if quiet {
+        Box::new(crate::plan::NoProgress)
+    } else {
+        Box::new(report::TerminalProgress::new(std::io::stderr().is_terminal()))
+    }
+}
+
+fn compress(arguments: CompressArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
+    let options = meaning::compress_options(&arguments, matches)?;
+    if let Some(page) = &arguments.report {
+        meaning::refuse_page(page, &options)?;
+    }
+    let progress = progress(arguments.quiet);
+    let report = commands::compress(&options, &*progress)?;
+    if let Some(page) = &arguments.report {
+        output::write_file(page, &report::html(&report))?;
+    }
+    if arguments.json {
+        print(&report.to_json())?;
+    } else {
+        if options.dry_run {
+            print(&(report.tensors_text() + "\n"))?;
+        }
+        print(&report.to_text())?;
+    }
+    output::flush()?;
+    for check in report.checks.iter().filter(|check| !check.passed) {
+        output::check_failed(&check.message);
+    }
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+}
+
+fn collapse(arguments: CollapseArguments) -> Result<ExitCode, Failure> {
+    let mut options = CollapseOptions::new(arguments.checkpoint, arguments.out);
+    options.limits = arguments.machine.limits();
+    options.overwrite = arguments.overwrite;
+    if let Some(size) = arguments.max_shard_size {
+        options.max_shard_bytes = size.0;
+    }
+    let report = commands::collapse(&options, &*progress(arguments.quiet))?;
+    print(&if arguments.json { report.to_json() } else { report.to_text() })?;
+    output::flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
+    let mut options = VerifyOptions::new(arguments.factored, arguments.against);
+    options.limits = arguments.machine.limits();
+    let report = commands::verify(&options, &*progress(arguments.quiet))?;
+    print(&if arguments.json { report.to_json() } else { report.to_text() })?;
+    output::flush()?;
+    for failure in report.failures() {
+        output::check_failed(&failure);
+    }
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+}
+
+fn inspect(arguments: InspectArguments) -> Result<ExitCode, Failure> {
+    let mut options = InspectOptions::new(arguments.checkpoint);
+    options.targets = arguments
+        .target
+        .iter()
+        .map(|text| Pattern::parse(text))
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    options.rank = arguments.rank;
+    options.conv_scheme = arguments.conv_scheme.unwrap_or_default().into();
+    options.spectra = !arguments.no_spectra && !arguments.recipe;
+    options.limits = arguments.machine.limits();
+    let report = commands::inspect(&options, &*progress(arguments.quiet))?;
+    if arguments.recipe {
+        let Some(recipe) = &report.recipe else {
+            return Err(Failure::new(format!("`{}` is not factored: it has no recipe", report.input)));
+        };
+        let recipe = Recipe::from_json(recipe).map_err(|error| Failure::new(error.to_string()))?;
+        print(&recipe.to_toml())?;
+    } else if arguments.json {
+        print(&report.to_json())?;
+    } else {
+        if arguments.tensors {
+            print(&(report.tensors_text() + "\n"))?;
+        }
+        print(&report.to_text())?;
+    }
+    output::flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command(), "compress", &mut text);
+    print(&String::from_utf8_lossy(&text))?;
+    output::flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man(directory: Option<&std::path::Path>) -> Result<ExitCode, Failure> {
+    if let Some(directory) = directory {
+        clap_mangen::generate_to(command(), directory)
+            .map_err(|error| Failure::new(format!("can't write man pages to `{}`: {error}", directory.display())))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command())
+        .render(&mut text)
+        .map_err(|error| Failure::new(format!("can't render the man page: {error}")))?;
+    print(&String::from_utf8_lossy(&text))?;
+    output::flush()?;
+    Ok(ExitCode::SUCCESS)
+}

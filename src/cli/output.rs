@@ -1,0 +1,115 @@
+//! What is printed: results on stdout, all else on stderr. A reader that goes away is not an error.
+
+use crate::commands::CommandError;
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Why the process ends with another code than 0.
+#[derive(Debug)]
+pub(super) struct Failure {
+    message: String,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    pub(super) fn new(message: String) -> Self {
+        Self { message, hint: None, code: 1 }
+    }
+
+    pub(super) fn usage(message: String) -> Self {
+        let hint = Some("`compress --help` lists all flags".to_owned());
+        Self { message, hint, code: 2 }
+    }
+
+    /// Prints what went wrong and returns the exit code.
+    pub(super) fn report(self) -> ExitCode {
+        let mut stderr = io::stderr();
+        let _ = writeln!(stderr, "error: {}", self.message);
+        if let Some(hint) = self.hint {
+            let mut lines = hint.lines();
+            let _ = writeln!(stderr, "hint: {}", lines.next().unwrap_or_default());
+            for line in lines {
+                let _ = writeln!(stderr, "      {line}");
+            }
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        let hint = error.hint();
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // A transparent error repeats its cause.
+            if !message.ends_with(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            source = cause.source();
+        }
+        Self { message, hint, code: 1 }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(format!("can't write to stdout: {error}"))
+    }
+}
+
+/// Writes to stdout; a pipe whose reader is gone takes everything.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    forgive_closed_pipe(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+pub(super) fn flush() -> io::Result<()> {
+    forgive_closed_pipe(io::stdout().lock().flush())
+}
+
+fn forgive_closed_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Prints what clap has to say: help and versions to stdout, wrong usage to stderr.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+pub(super) fn warn(message: &str) {
+    let _ = writeln!(io::stderr(), "warning: {message}");
+}
+
+pub(super) fn check_failed(message: &str) {
+    let _ = writeln!(io::stderr(), "check failed: {message}");
+}
+
+pub(super) fn interrupted() {
+    let _ = writeln!(io::stderr(), "\ninterrupted: nothing was written");
+}
+
+/// Writes a file whole or not at all.
+pub(super) fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        }
+        file.persist(path).map_err(|error| error.error)?;
+        Ok::<(), io::Error>(())
+    };
+    write().map_err(|error| Failure::new(format!("can't write `{}`: {error}", path.display())))
+}

@@ -1,0 +1,98 @@
+use super::units;
+use crate::plan::{LayerEvent, Progress, Stage};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+/// Progress on stderr: a bar where it is a terminal, a line per layer where it is not.
+#[derive(Debug)]
+pub struct TerminalProgress {
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bar: Option<ProgressBar>,
+    done: usize,
+    layers: usize,
+    verb: &'static str,
+}
+
+impl TerminalProgress {
+    /// Progress for a stderr that is, or is not, a terminal.
+    #[must_use]
+    pub fn new(terminal: bool) -> Self {
+        Self { terminal, state: Mutex::default() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for TerminalProgress {
+    fn begin(&self, stage: Stage, layers: usize, work: u64) {
+        let verb = match stage {
+            Stage::Spectra => "spectrum",
+            Stage::Factoring => "factored",
+            Stage::Collapsing => "collapsed",
+            Stage::Verifying => "verified",
+        };
+        let bar = self.terminal.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(work.max(1)), ProgressDrawTarget::stderr());
+            let template = "{prefix} {bar:28} {percent:>3} % {msg}, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(format!("{verb} 0/{layers}"));
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            bar
+        });
+        *self.state() = State { bar, done: 0, layers, verb };
+    }
+
+    fn started(&self, layer: &str) {
+        if let Some(bar) = &self.state().bar {
+            bar.set_message(layer.to_owned());
+        }
+    }
+
+    fn finished(&self, event: &LayerEvent<'_>, work: u64) {
+        let mut state = self.state();
+        state.done += 1;
+        let place = format!("{} {}/{}", state.verb, state.done, state.layers);
+        let mut what = event.layer.to_owned();
+        if let Some(rank) = event.rank {
+            what.push_str(&format!(" rank {rank}"));
+        }
+        if let Some(error) = event.relative_error {
+            what.push_str(&format!(" error {}", units::error(error)));
+        }
+        if let Some(bar) = &state.bar {
+            bar.set_prefix(place);
+            bar.set_message(what);
+            bar.inc(work);
+        } else {
+            // A closed stderr is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "{place} {what} in {}", units::seconds(event.elapsed_secs));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.state().bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        let state = self.state();
+        let line = format!("warning: {message}");
+        match &state.bar {
+            Some(bar) => bar.println(line),
+            None => {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }
+        }
+    }
+}
