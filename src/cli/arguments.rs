@@ -53,7 +53,7 @@ pub(super) enum Command {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct CompressArguments {
-    /// A .safetensors file, a Hugging Face folder, or hf://org/name[@revision]
+    /// A .safetensors file, a Hugging Face folder, or `hf://org/name[@revision]`
     #[arg(value_name = "CHECKPOINT", required = true, help_heading = "Input")]
     pub(super) checkpoint: Option<Source>,
 

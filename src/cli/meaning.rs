@@ -94,10 +94,8 @@ fn flag_rule(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Opti
     if selectors.is_empty() && rank.is_none() {
         return Ok(None);
     }
-    let mut rule = Rule::default();
-    rule.selectors = selectors.into_iter().map(|(_, selector)| selector).collect();
-    rule.rank = rank;
-    Ok(Some(rule))
+    let selectors = selectors.into_iter().map(|(_, selector)| selector).collect();
+    Ok(Some(Rule { selectors, rank, ..Rule::default() }))
 }
 
 /// A recipe from a TOML file, or from what an earlier run wrote.
@@ -107,13 +105,15 @@ fn read_recipe(path: &Path) -> Result<Recipe, Failure> {
     if is_checkpoint {
         let checkpoint = Checkpoint::open_path(path).map_err(crate::commands::CommandError::from)?;
         let record = checkpoint.record().map(|record: &Record| record.recipe.clone());
-        let recipe = record.ok_or_else(|| Failure::new(format!("`{place}` is not factored: it has no recipe")))?;
+        let recipe =
+            record.ok_or_else(|| Failure::new(format!("`{place}` is not factored: it has no recipe")))?;
         return Recipe::from_json(&recipe).map_err(|error| Failure::new(format!("`{place}`: {error}")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("can't read `{place}`: {error}")))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("can't read `{place}`: {error}")))?;
     if path.extension().is_some_and(|extension| extension == "json") {
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| Failure::new(format!("`{place}` is not JSON: {error}")))?;
+        let value: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| Failure::new(format!("`{place}` is not JSON: {error}")))?;
         let recipe = value
             .get("recipe")
             .or_else(|| value.get(crate::checkpoint::RECORD_KEY)?.get("recipe"))

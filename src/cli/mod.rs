@@ -48,7 +48,7 @@ pub fn run() -> ExitCode {
         output::warn(&format!("an interrupt will not clean up: {error}"));
     }
     let result = match cli.command {
-        None => compress(cli.compress, &matches),
+        None => compress(&cli.compress, &matches),
         Some(Command::Collapse(arguments)) => collapse(arguments),
         Some(Command::Verify(arguments)) => verify(arguments),
         Some(Command::Inspect(arguments)) => inspect(arguments),
@@ -75,8 +75,8 @@ fn progress(quiet: bool) -> Box<dyn crate::plan::Progress> {
     }
 }
 
-fn compress(arguments: CompressArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
-    let options = meaning::compress_options(&arguments, matches)?;
+fn compress(arguments: &CompressArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
+    let options = meaning::compress_options(arguments, matches)?;
     if let Some(page) = &arguments.report {
         meaning::refuse_page(page, &options)?;
     }
@@ -166,8 +166,9 @@ fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
 
 fn man(directory: Option<&std::path::Path>) -> Result<ExitCode, Failure> {
     if let Some(directory) = directory {
-        clap_mangen::generate_to(command(), directory)
-            .map_err(|error| Failure::new(format!("can't write man pages to `{}`: {error}", directory.display())))?;
+        clap_mangen::generate_to(command(), directory).map_err(|error| {
+            Failure::new(format!("can't write man pages to `{}`: {error}", directory.display()))
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = Vec::new();

@@ -28,7 +28,11 @@ impl FromStr for Size {
         };
         let number: f64 = number.parse().map_err(|_| "expected a size such as 500MB or 4GiB".to_owned())?;
         let bytes = number * factor;
-        if (1.0..9e18).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err("expected at least one byte".to_owned()) }
+        if (1.0..9e18).contains(&bytes) {
+            Ok(Self(bytes as u64))
+        } else {
+            Err("expected at least one byte".to_owned())
+        }
     }
 }
 

@@ -151,7 +151,8 @@ fn outputs(
     let mut kept = Vec::new();
     for entry in checkpoint.tensors().iter().filter(|entry| !links.contains(&entry.name)) {
         let name = biases.get(&entry.name).unwrap_or(&entry.name).clone();
-        let dtype = record.converted.get(&name).and_then(|dtype| dtype_from_name(dtype)).unwrap_or(entry.dtype);
+        let dtype =
+            record.converted.get(&name).and_then(|dtype| dtype_from_name(dtype)).unwrap_or(entry.dtype);
         let written = OutputTensor { name, dtype, shape: entry.shape.clone() };
         tensors.push(written.clone());
         kept.push((entry.name.clone(), written));
@@ -160,7 +161,10 @@ fn outputs(
     if let Some(twice) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
         let name = &twice[0].name;
         let module = name.strip_suffix(".weight").or(name.strip_suffix(".bias")).unwrap_or(name).to_owned();
-        return Err(CommandError::RecordMismatch { module, problem: format!("`{name}` stands beside its factors") });
+        return Err(CommandError::RecordMismatch {
+            module,
+            problem: format!("`{name}` stands beside its factors"),
+        });
     }
     Ok((tensors, kept))
 }

@@ -7,7 +7,8 @@ use crate::checkpoint::{
 use crate::decompose::{Factor, error_of, factor};
 use crate::linalg::SvdOptions;
 use crate::plan::{
-    Job, LayerEvent, LayerPlan, Limits, Plan, PlanOptions, Progress, Recipe, Save, Stage, TensorAction, run_jobs,
+    Job, LayerEvent, LayerPlan, Limits, Plan, PlanOptions, Progress, Recipe, Save, Stage, TensorAction,
+    run_jobs,
 };
 use crate::report::{Check, CompressReport, Outcome};
 use std::collections::BTreeMap;
@@ -130,7 +131,8 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     report.check(&options.checks);
     if output.as_directory {
         let card = model_card::section(&report);
-        let left_out = side_files::copy(&checkpoint, &staging, record.as_ref(), options.recipe.dtype, Some(&card))?;
+        let left_out =
+            side_files::copy(&checkpoint, &staging, record.as_ref(), options.recipe.dtype, Some(&card))?;
         report.files_left_out = left_out;
         staging.add_file("report.json".as_ref(), report.reproducible().to_json().as_bytes())?;
     }
@@ -140,7 +142,11 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     Ok(report)
 }
 
-fn output_options(checkpoint: &Checkpoint, target: &std::path::Path, options: &CompressOptions) -> OutputOptions {
+fn output_options(
+    checkpoint: &Checkpoint,
+    target: &std::path::Path,
+    options: &CompressOptions,
+) -> OutputOptions {
     let max_shard_bytes = options.recipe.max_shard_bytes.unwrap_or(DEFAULT_SHARD_BYTES);
     side_files::output_options(checkpoint, target, max_shard_bytes, options.overwrite)
 }
@@ -148,7 +154,9 @@ fn output_options(checkpoint: &Checkpoint, target: &std::path::Path, options: &C
 /// Writes every tensor that is not factored.
 fn write_kept(checkpoint: &Checkpoint, plan: &Plan, staging: &Staging) -> Result<(), CommandError> {
     for tensor in &plan.tensors {
-        let (Some(entry), [output]) = (checkpoint.get(&tensor.name), tensor.outputs.as_slice()) else { continue };
+        let (Some(entry), [output]) = (checkpoint.get(&tensor.name), tensor.outputs.as_slice()) else {
+            continue;
+        };
         match tensor.action {
             TensorAction::Copied | TensorAction::Renamed => staging.copy(&output.name, checkpoint, entry)?,
             TensorAction::Converted => {
@@ -230,7 +238,8 @@ fn factor_layer<T: Element>(
                 rounded.push(factor);
             }
             for (tied, tied_layer, unfolding) in &layer.tied {
-                let own = unfolding.convert_chain(&layer.unfolding, &rounded).map_err(decompose_error(tied))?;
+                let own =
+                    unfolding.convert_chain(&layer.unfolding, &rounded).map_err(decompose_error(tied))?;
                 for (index, factor) in own.iter().enumerate() {
                     let bytes = T::narrow(&factor.data, written).map_err(numeric_error(tied))?;
                     staging.write(&format!("{tied_layer}.{index}.weight"), &bytes)?;
@@ -265,7 +274,8 @@ fn record(plan: &Plan, errors: &[f64]) -> Record {
             };
             let grouped = unfolding.groups() > 1 || layer.facts.groups.is_some();
             module.groups = grouped.then(|| unfolding.groups());
-            module.tied_with = uses.iter().filter(|(other, ..)| other != tensor).map(|(o, ..)| (*o).clone()).collect();
+            module.tied_with =
+                uses.iter().filter(|(other, ..)| other != tensor).map(|(o, ..)| (*o).clone()).collect();
             modules.insert((*name).clone(), module);
         }
     }

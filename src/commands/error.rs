@@ -77,7 +77,9 @@ impl CommandError {
             Self::Output(error) => error.hint(),
             Self::Numeric { source, .. } => source.hint(),
             Self::Record(error) => error.hint(),
-            Self::NotFactored { .. } => Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned()),
+            Self::NotFactored { .. } => {
+                Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned())
+            }
             _ => None,
         }
     }

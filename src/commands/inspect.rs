@@ -4,8 +4,8 @@ use crate::checkpoint::{Checkpoint, ModuleRecord, Source};
 use crate::decompose::{Factor, Scheme, Unfolding, weight_spectrum};
 use crate::linalg::{self, Spectrum};
 use crate::plan::{
-    Catalog, CatalogEntry, ConvScheme, Job, LayerEvent, Limits, Pattern, PlanError, Progress, Stage, read_spectrum,
-    run_jobs,
+    Catalog, CatalogEntry, ConvScheme, Job, LayerEvent, Limits, Pattern, PlanError, Progress, Stage,
+    read_spectrum, run_jobs,
 };
 use crate::report::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
 use std::collections::BTreeMap;
@@ -68,7 +68,8 @@ pub fn inspect(options: &InspectOptions, progress: &dyn Progress) -> Result<Insp
     } else {
         subjects.iter().map(|_| None).collect()
     };
-    let layers = subjects.iter().zip(spectra).map(|(subject, spectrum)| describe(subject, spectrum, options.rank));
+    let layers =
+        subjects.iter().zip(spectra).map(|(subject, spectrum)| describe(subject, spectrum.as_ref(), options.rank));
     let layers: Vec<InspectedLayer> = layers.collect();
     let entries: Vec<CatalogEntry> = catalog.entries().cloned().collect();
     Ok(InspectReport::new(
@@ -88,7 +89,9 @@ fn subjects<'a>(
     let none = BTreeMap::new();
     let modules = checkpoint.record().map_or(&none, |record| &record.modules);
     let part_of_module = |layer: &str| {
-        layer.rsplit_once('.').is_some_and(|(head, index)| index.parse::<usize>().is_ok() && modules.contains_key(head))
+        layer
+            .rsplit_once('.')
+            .is_some_and(|(head, index)| index.parse::<usize>().is_ok() && modules.contains_key(head))
     };
     let mut subjects = Vec::new();
     for entry in catalog.entries().filter(|entry| entry.is_candidate() && entry.elements() > 0) {
@@ -98,8 +101,8 @@ fn subjects<'a>(
             (true, ConvScheme::Spatial) => Scheme::Spatial,
             (true, ConvScheme::Channel) => Scheme::Channel,
         };
-        let unfolding =
-            Unfolding::new(layout, scheme, &entry.shape, entry.groups).map_err(decompose_error(&entry.name))?;
+        let unfolding = Unfolding::new(layout, scheme, &entry.shape, entry.groups)
+            .map_err(decompose_error(&entry.name))?;
         subjects.push(Subject { layer: entry.layer.clone(), entry: Some(entry), module: None, unfolding });
     }
     if let Some(record) = checkpoint.record() {
@@ -141,7 +144,8 @@ fn spectra(
             let (rows, cols) = (subject.unfolding.rows(), subject.unfolding.cols());
             let small = rows.min(cols) as u64;
             let work = subject.unfolding.groups() as u64 * small * small * rows.max(cols) as u64;
-            let memory_bytes = 2 * (subject.unfolding.parameters() * 8) as u64 + linalg::spectrum_bytes(rows, cols, 4);
+            let memory_bytes =
+                2 * (subject.unfolding.parameters() * 8) as u64 + linalg::spectrum_bytes(rows, cols, 4);
             Job { item: (subject, work), work, memory_bytes }
         })
         .collect();
@@ -151,7 +155,9 @@ fn spectra(
         let start = Instant::now();
         let spectrum = match (subject.entry, subject.module) {
             (Some(entry), _) => read_spectrum(checkpoint, entry, &subject.unfolding)?,
-            (None, Some(module)) if weights::is_wide(module) => product_spectrum::<f64>(checkpoint, subject, module)?,
+            (None, Some(module)) if weights::is_wide(module) => {
+                product_spectrum::<f64>(checkpoint, subject, module)?
+            }
             (None, Some(module)) => product_spectrum::<f32>(checkpoint, subject, module)?,
             (None, None) => return Ok(None),
         };
@@ -174,14 +180,14 @@ fn product_spectrum<T: Element>(
     weight_spectrum(&weight, &subject.unfolding, 1).map_err(fail)
 }
 
-fn describe(subject: &Subject<'_>, spectrum: Option<Spectrum>, rank: Option<usize>) -> InspectedLayer {
+fn describe(subject: &Subject<'_>, spectrum: Option<&Spectrum>, rank: Option<usize>) -> InspectedLayer {
     let unfolding = &subject.unfolding;
     let preview = rank.map(|rank| rank.min(unfolding.max_rank())).map(|rank| RankPreview {
         rank,
         parameters: (rank * unfolding.parameters_per_rank()) as u64,
         smaller: rank <= unfolding.break_even_rank(),
         multiply_adds: (rank * unfolding.multiply_adds_per_rank(1)) as u64,
-        relative_error: spectrum.as_ref().map(|spectrum| spectrum.relative_error(rank)),
+        relative_error: spectrum.map(|spectrum| spectrum.relative_error(rank)),
     });
     let stored = match subject.module {
         Some(module) => module.rank * unfolding.parameters_per_rank(),
@@ -201,7 +207,7 @@ fn describe(subject: &Subject<'_>, spectrum: Option<Spectrum>, rank: Option<usiz
         dense_parameters: unfolding.parameters() as u64,
         max_rank: unfolding.max_rank(),
         break_even_rank: unfolding.break_even_rank(),
-        spectrum: spectrum.as_ref().map(LayerSpectrum::new),
+        spectrum: spectrum.map(LayerSpectrum::new),
         preview,
         factored_rank: subject.module.map(|module| module.rank),
         relative_error: subject.module.map(|module| module.relative_error),

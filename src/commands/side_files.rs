@@ -52,8 +52,11 @@ pub(super) fn copy(
     for relative in &files.copied {
         let from = checkpoint.root().join(relative);
         let read = || {
-            std::fs::read_to_string(&from)
-                .map_err(|source| CommandError::SideFile { what: "can't read", path: from.clone(), source })
+            std::fs::read_to_string(&from).map_err(|source| CommandError::SideFile {
+                what: "can't read",
+                path: from.clone(),
+                source,
+            })
         };
         match relative.to_str() {
             Some("config.json") => {
@@ -114,7 +117,8 @@ fn with_dtype(text: &str, dtype: OutputDtype) -> String {
     for key in ["torch_dtype", "dtype"] {
         if let Some(Value::String(old)) = fields.get(key) {
             for colon in [": ", ":"] {
-                text = text.replace(&format!("\"{key}\"{colon}\"{old}\""), &format!("\"{key}\"{colon}\"{name}\""));
+                text = text
+                    .replace(&format!("\"{key}\"{colon}\"{old}\""), &format!("\"{key}\"{colon}\"{name}\""));
             }
         }
     }
@@ -140,7 +144,10 @@ mod tests {
             assert_eq!(without, serde_json::from_str::<Value>(text).unwrap());
         }
         let pretty = "{\n  \"a\": 1e-05,\n  \"b\": [1, 2]\n}\n";
-        assert_eq!(config(&config(pretty, Some(&record()), OutputDtype::Keep), None, OutputDtype::Keep), pretty);
+        assert_eq!(
+            config(&config(pretty, Some(&record()), OutputDtype::Keep), None, OutputDtype::Keep),
+            pretty
+        );
     }
 
     #[test]

@@ -134,7 +134,8 @@ fn compare_kept<'a>(
     let module_of = |name: &str| -> Option<(String, String)> {
         let (head, leaf) = name.rsplit_once('.')?;
         let (module, index) = head.rsplit_once('.')?;
-        (modules.contains(module) && index.parse::<usize>().is_ok()).then(|| (module.to_owned(), leaf.to_owned()))
+        (modules.contains(module) && index.parse::<usize>().is_ok())
+            .then(|| (module.to_owned(), leaf.to_owned()))
     };
     let mut seen: BTreeSet<String> = modules.iter().map(|module| format!("{module}.weight")).collect();
     let mut compared = 0;

@@ -33,7 +33,10 @@ impl Element for f64 {
 }
 
 /// A weight's elements, widened.
-pub(super) fn read<T: Element>(checkpoint: &Checkpoint, tensor: &TensorEntry) -> Result<Vec<T>, CommandError> {
+pub(super) fn read<T: Element>(
+    checkpoint: &Checkpoint,
+    tensor: &TensorEntry,
+) -> Result<Vec<T>, CommandError> {
     let bytes = checkpoint.bytes(tensor)?;
     T::widen(&bytes, tensor.dtype).map_err(numeric_error(&tensor.name))
 }

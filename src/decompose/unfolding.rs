@@ -36,6 +36,9 @@ pub struct Factor<T> {
     pub data: Vec<T>,
 }
 
+/// A group's factors `A` (rows, r) and `B` (r, cols).
+pub(crate) type Pair<T> = (Mat<T>, Mat<T>);
+
 /// A group's matrix: a view where the stored order allows one, a copy where it doesn't.
 pub(crate) enum GroupMatrix<'a, T> {
     View(MatRef<'a, T>),
@@ -257,7 +260,7 @@ impl Unfolding {
     }
 
     /// Lays the groups' factors `A` (rows, r) and `B` (r, cols) out as the weights of the chain.
-    pub(crate) fn chain<T: Scalar>(&self, pairs: &[(Mat<T>, Mat<T>)]) -> Vec<Factor<T>> {
+    pub(crate) fn chain<T: Scalar>(&self, pairs: &[Pair<T>]) -> Vec<Factor<T>> {
         let rank = pairs.first().map_or(0, |(a, _)| a.ncols());
         let [_, _, kh, _] = self.kernel;
         let mut data = [Vec::new(), Vec::new()];
@@ -274,9 +277,11 @@ impl Unfolding {
                 (_, Scheme::Spatial) => {
                     push_rows(&mut data[0], b.as_ref());
                     // (o kh, r) -> (o, r, kh)
-                    data[1].extend((0..self.kernel[0]).flat_map(|o| {
-                        (0..rank).flat_map(move |k| (0..kh).map(move |y| a[(o * kh + y, k)]))
-                    }));
+                    data[1].extend(
+                        (0..self.kernel[0]).flat_map(|o| {
+                            (0..rank).flat_map(move |k| (0..kh).map(move |y| a[(o * kh + y, k)]))
+                        }),
+                    );
                 }
                 _ => {
                     push_rows(&mut data[0], b.as_ref());
@@ -291,7 +296,7 @@ impl Unfolding {
     pub(crate) fn pairs<T: Scalar>(
         &self,
         factors: &[Factor<T>],
-    ) -> Result<Vec<(Mat<T>, Mat<T>)>, DecomposeError> {
+    ) -> Result<Vec<Pair<T>>, DecomposeError> {
         let rank = factors.first().and_then(|factor| self.rank_of(&factor.shape));
         let expected = self.factor_shapes(rank.unwrap_or(1));
         for (index, expected) in expected.iter().enumerate() {

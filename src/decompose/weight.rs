@@ -116,7 +116,8 @@ fn over_groups(spectra: &[Spectrum]) -> Spectrum {
         return one.clone();
     }
     let longest = spectra.iter().map(|s| s.values().len()).max().unwrap_or(0);
-    let value = |i: usize| spectra.iter().filter_map(|s| s.values().get(i)).map(|v| v * v).sum::<f64>().sqrt();
+    let value =
+        |i: usize| spectra.iter().filter_map(|s| s.values().get(i)).map(|v| v * v).sum::<f64>().sqrt();
     Spectrum::new((0..longest).map(value).collect())
 }
 

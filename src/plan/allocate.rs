@@ -69,7 +69,10 @@ fn slope(from: Choice, to: Choice) -> f64 {
 fn lower_hull(choices: &[Choice]) -> Vec<usize> {
     let mut hull: Vec<usize> = Vec::new();
     for (index, &choice) in choices.iter().enumerate() {
-        if hull.last().is_some_and(|&last| choice.cost <= choices[last].cost || choice.error >= choices[last].error) {
+        if hull
+            .last()
+            .is_some_and(|&last| choice.cost <= choices[last].cost || choice.error >= choices[last].error)
+        {
             continue;
         }
         while let [.., before, last] = hull[..] {
@@ -115,8 +118,10 @@ fn fill(layers: &[Vec<Choice>], taken: &mut [usize], budget: u64) {
 /// and the solution at hand; none where nothing better exists or too many partial solutions remain.
 fn exact(layers: &[Vec<Choice>], taken: &[usize], multiplier: f64, budget: u64) -> Option<Vec<usize>> {
     let priced = |choice: Choice| choice.error + multiplier * choice.cost as f64;
-    let least: Vec<f64> =
-        layers.iter().map(|choices| choices.iter().map(|&c| priced(c)).fold(f64::INFINITY, f64::min)).collect();
+    let least: Vec<f64> = layers
+        .iter()
+        .map(|choices| choices.iter().map(|&c| priced(c)).fold(f64::INFINITY, f64::min))
+        .collect();
     let bound = least.iter().sum::<f64>() - multiplier * budget as f64;
     let mut best: f64 = layers.iter().zip(taken).map(|(choices, &i)| choices[i].error).sum();
     let mut solution: Option<Vec<usize>> = None;
@@ -132,9 +137,8 @@ fn exact(layers: &[Vec<Choice>], taken: &[usize], multiplier: f64, budget: u64) 
     };
     for (layer, choices) in layers.iter().enumerate() {
         let gap = best - bound;
-        let survivors: Vec<usize> = (0..choices.len())
-            .filter(|&i| priced(choices[i]) - least[layer] <= gap + 1e-15)
-            .collect();
+        let survivors: Vec<usize> =
+            (0..choices.len()).filter(|&i| priced(choices[i]) - least[layer] <= gap + 1e-15).collect();
         if survivors.len().saturating_mul(states.len()) > MOST_STATES {
             return None;
         }
@@ -193,20 +197,22 @@ mod tests {
     }
 
     fn layer() -> impl Strategy<Value = Vec<Choice>> {
-        (1u64..9, prop::collection::vec(0.01f64..1.0, 2..6), 0u64..3).prop_map(|(per_rank, mut squares, over)| {
-            squares.sort_by(|a, b| b.total_cmp(a));
-            let norm: f64 = squares.iter().sum();
-            let mut choices: Vec<Choice> = (1..squares.len())
-                .map(|rank| Choice {
-                    rank: Some(rank),
-                    cost: per_rank * rank as u64,
-                    error: squares[rank..].iter().sum::<f64>() / norm,
-                })
-                .collect();
-            let dense = per_rank * (squares.len() as u64 - 1) + 1 + over;
-            choices.push(Choice { rank: None, cost: dense, error: 0.0 });
-            choices
-        })
+        (1u64..9, prop::collection::vec(0.01f64..1.0, 2..6), 0u64..3).prop_map(
+            |(per_rank, mut squares, over)| {
+                squares.sort_by(|a, b| b.total_cmp(a));
+                let norm: f64 = squares.iter().sum();
+                let mut choices: Vec<Choice> = (1..squares.len())
+                    .map(|rank| Choice {
+                        rank: Some(rank),
+                        cost: per_rank * rank as u64,
+                        error: squares[rank..].iter().sum::<f64>() / norm,
+                    })
+                    .collect();
+                let dense = per_rank * (squares.len() as u64 - 1) + 1 + over;
+                choices.push(Choice { rank: None, cost: dense, error: 0.0 });
+                choices
+            },
+        )
     }
 
     proptest! {

@@ -24,21 +24,40 @@ impl Architecture {
                 .map(|n| n as usize)
         };
         let model_type = config.get("model_type").and_then(Value::as_str).map(str::to_owned);
-        let labels =
-            number("num_labels").or_else(|| Some(config.get("id2label")?.as_object()?.len())).filter(|&n| n > 0);
+        let labels = number("num_labels")
+            .or_else(|| Some(config.get("id2label")?.as_object()?.len()))
+            .filter(|&n| n > 0);
         Self {
             transposed_linear: matches!(
                 model_type.as_deref(),
-                Some("gpt2" | "openai-gpt" | "imagegpt" | "decision_transformer" | "gpt-sw3" | "clvp" | "tapex-gpt2")
+                Some(
+                    "gpt2"
+                        | "openai-gpt"
+                        | "imagegpt"
+                        | "decision_transformer"
+                        | "gpt-sw3"
+                        | "clvp"
+                        | "tapex-gpt2"
+                )
             ),
             vocabulary: number("vocab_size"),
             labels,
             // Models with a language modelling head tie it to the embedding unless their config says otherwise.
-            tied_embeddings: config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or_else(|| {
-                let heads = ["LMHead", "ForCausalLM", "ForMaskedLM", "ForPreTraining", "ForConditionalGeneration"];
-                let classes = config.get("architectures").and_then(Value::as_array).into_iter().flatten();
-                classes.filter_map(Value::as_str).any(|class| heads.iter().any(|head| class.contains(head)))
-            }),
+            tied_embeddings: config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or_else(
+                || {
+                    let heads = [
+                        "LMHead",
+                        "ForCausalLM",
+                        "ForMaskedLM",
+                        "ForPreTraining",
+                        "ForConditionalGeneration",
+                    ];
+                    let classes = config.get("architectures").and_then(Value::as_array).into_iter().flatten();
+                    classes
+                        .filter_map(Value::as_str)
+                        .any(|class| heads.iter().any(|head| class.contains(head)))
+                },
+            ),
             model_type,
             config: config.clone(),
         }

@@ -1,5 +1,6 @@
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
 use super::error::{PlanError, Reason};
+use super::floating_dtype;
 use super::kind::Kind;
 use super::progress::Progress;
 use super::rank::{self, Candidate};
@@ -8,7 +9,6 @@ use super::schedule::Limits;
 use super::select::{self, ConvolutionFacts, Selection};
 use super::spectra::{self, computed_bytes};
 use super::totals::Totals;
-use super::floating_dtype;
 use crate::checkpoint::{Checkpoint, Dtype, OutputTensor, dtype_name};
 use crate::decompose::{Scheme, Unfolding};
 use crate::linalg::{self, Spectrum};
@@ -178,11 +178,10 @@ impl Plan {
         add_spectra(checkpoint, &mut drafts, recipe, options, progress)?;
         assign_ranks(&catalog, &mut drafts, recipe)?;
         let mut plan = finish(&catalog, drafts, dense, recipe);
-        if let Some(limit) = options.limits.memory_bytes {
-            if let Some(layer) = plan.layers.iter().find(|layer| layer.memory_bytes > limit) {
-                let (tensor, needed) = (layer.tensor.clone(), layer.memory_bytes);
-                return Err(PlanError::Memory { tensor, needed, limit });
-            }
+        let beyond = |limit: u64| Some((limit, plan.layers.iter().find(|layer| layer.memory_bytes > limit)?));
+        if let Some((limit, layer)) = options.limits.memory_bytes.and_then(beyond) {
+            let (tensor, needed) = (layer.tensor.clone(), layer.memory_bytes);
+            return Err(PlanError::Memory { tensor, needed, limit });
         }
         plan.peak_memory_bytes = peak_memory(&plan.layers, options.limits);
         Ok(plan)
@@ -208,7 +207,10 @@ fn drafts(
             Some(Selection::Dense(reason)) => {
                 let refused = matches!(reason, Reason::Excluded(Exclusion::OnlyCollapsed));
                 if refused && is_named(recipe, entry) {
-                    return Err(PlanError::OnlyCollapsed { tensor: entry.name.clone(), kind: entry.kind.name() });
+                    return Err(PlanError::OnlyCollapsed {
+                        tensor: entry.name.clone(),
+                        kind: entry.kind.name(),
+                    });
                 }
                 dense.insert(entry.name.clone(), reason.clone());
                 continue;
@@ -238,7 +240,8 @@ fn drafts(
 
 fn is_named(recipe: &Recipe, entry: &CatalogEntry) -> bool {
     let mut selectors = recipe.rules.iter().flat_map(|rule| &rule.selectors);
-    selectors.any(|s| s.pattern.is_exact() && (s.pattern.matches(&entry.layer) || s.pattern.matches(&entry.name)))
+    selectors
+        .any(|s| s.pattern.is_exact() && (s.pattern.matches(&entry.layer) || s.pattern.matches(&entry.name)))
 }
 
 fn unfold(entry: &CatalogEntry, recipe: &Recipe, rule: usize) -> Result<Unfolding, PlanError> {
@@ -338,7 +341,8 @@ fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Res
             let of_rule: Vec<usize> = (0..drafts.len()).filter(|&i| drafts[i].rule == index).collect();
             let rounding = round_to(recipe, index);
             let layers: Vec<Candidate<'_>> = of_rule.iter().map(|&i| drafts[i].candidate()).collect();
-            let dense: u64 = layers.iter().map(|layer| (layer.uses * layer.unfolding.parameters()) as u64).sum();
+            let dense: u64 =
+                layers.iter().map(|layer| (layer.uses * layer.unfolding.parameters()) as u64).sum();
             // What is not this rule's to change.
             let (whole, fixed) = if keep {
                 let all = catalog.parameters();
@@ -482,7 +486,8 @@ fn tensor_plan(
             Save::Collapsed => plan(TensorAction::Collapsed, vec![output(&entry.name, &entry.shape)]),
             Save::Factored => {
                 let shapes = unfolding.factor_shapes(*rank);
-                let link = |(i, shape): (usize, &Vec<usize>)| output(&format!("{}.{i}.weight", entry.layer), shape);
+                let link =
+                    |(i, shape): (usize, &Vec<usize>)| output(&format!("{}.{i}.weight", entry.layer), shape);
                 plan(TensorAction::Factored, shapes.iter().enumerate().map(link).collect())
             }
         };

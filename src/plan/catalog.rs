@@ -156,7 +156,8 @@ impl Catalog {
                 }
             }
         }
-        let exclusions: Vec<_> = entries.values().map(|entry| exclusion(entry, &entries, &architecture)).collect();
+        let exclusions: Vec<_> =
+            entries.values().map(|entry| exclusion(entry, &entries, &architecture)).collect();
         for (entry, exclusion) in entries.values_mut().zip(exclusions) {
             entry.exclusion = exclusion;
         }
@@ -176,6 +177,7 @@ impl Catalog {
     }
 
     /// The tensors, in natural order of names.
+    #[must_use]
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &CatalogEntry> {
         self.entries.values()
     }
@@ -230,7 +232,10 @@ impl CatalogEntry {
 fn mark_transposed(entries: &mut IndexMap<String, CatalogEntry>, architecture: &Architecture) {
     let last = |layer: &str| layer.rsplit('.').next().unwrap_or_default().to_owned();
     let named = |layer: &str| matches!(last(layer).as_str(), "c_attn" | "c_proj" | "c_fc" | "q_attn");
-    let shown_by_bias = |entry: &CatalogEntry| match (entry.shape.as_slice(), entries.get(&format!("{}.bias", entry.layer))) {
+    let shown_by_bias = |entry: &CatalogEntry| match (
+        entry.shape.as_slice(),
+        entries.get(&format!("{}.bias", entry.layer)),
+    ) {
         (&[rows, cols], Some(bias)) => rows != cols && bias.shape == [cols],
         _ => false,
     };
@@ -255,9 +260,9 @@ fn mark_transposed_convolutions(entries: &mut IndexMap<String, CatalogEntry>) {
         .values()
         .filter(|entry| matches!(entry.kind, Kind::Conv1d | Kind::Conv2d))
         .filter(|entry| {
-            entries.get(&format!("{}.bias", entry.layer)).is_some_and(|bias| {
-                bias.shape != [entry.shape[0]] && bias.shape == [entry.shape[1]]
-            })
+            entries
+                .get(&format!("{}.bias", entry.layer))
+                .is_some_and(|bias| bias.shape != [entry.shape[0]] && bias.shape == [entry.shape[1]])
         })
         .map(|entry| entry.name.clone())
         .collect();
@@ -302,7 +307,11 @@ fn exclusion(
     }
     if entry.kind == Kind::Embedding {
         let is_vocabulary = architecture.vocabulary == entry.shape.first().copied();
-        return Some(if architecture.tied_embeddings && is_vocabulary { Exclusion::Tied } else { Exclusion::Embedding });
+        return Some(if architecture.tied_embeddings && is_vocabulary {
+            Exclusion::Tied
+        } else {
+            Exclusion::Embedding
+        });
     }
     is_output_head(entry, entries, architecture).then_some(Exclusion::OutputHead)
 }
@@ -324,7 +333,8 @@ fn is_output_head(
         let prefix = format!("{}.", segments.join("."));
         let later = entries.values().any(|other| {
             other.kind == entry.kind
-                && other.layer.strip_prefix(&prefix).and_then(|rest| rest.parse::<usize>().ok()) > Some(number)
+                && other.layer.strip_prefix(&prefix).and_then(|rest| rest.parse::<usize>().ok())
+                    > Some(number)
         });
         if later {
             return false;
@@ -338,14 +348,32 @@ fn is_output_head(
     }
     let named = matches!(
         last,
-        "lm_head" | "embed_out" | "classifier" | "score" | "head" | "heads" | "logits" | "logit" | "qa_outputs"
-            | "output_projection" | "out_proj_head" | "seq_relationship" | "cls_head" | "classification_head"
-            | "vocab_proj" | "vocab_projector" | "generator" | "final_conv" | "final_layer" | "predictor"
+        "lm_head"
+            | "embed_out"
+            | "classifier"
+            | "score"
+            | "head"
+            | "heads"
+            | "logits"
+            | "logit"
+            | "qa_outputs"
+            | "output_projection"
+            | "out_proj_head"
+            | "seq_relationship"
+            | "cls_head"
+            | "classification_head"
+            | "vocab_proj"
+            | "vocab_projector"
+            | "generator"
+            | "final_conv"
+            | "final_layer"
+            | "predictor"
     ) || (matches!(last, "decoder") && segments.last() == Some(&"predictions"))
         || (segments.contains(&"head") || segments.contains(&"classification_head"))
             && matches!(last, "fc" | "l" | "out_proj" | "decoder" | "fc2");
     // A lone linear layer at the root of a network of convolutions or blocks: `fc`, `linear`, `output`.
-    let root = segments.is_empty() && matches!(last, "fc" | "linear" | "output" | "out" | "dense" | "last_linear");
+    let root =
+        segments.is_empty() && matches!(last, "fc" | "linear" | "output" | "out" | "dense" | "last_linear");
     let as_many = |count: Option<usize>| count.is_some_and(|count| count > 1 && count == outputs);
     named || root || (entry.kind == Kind::Linear && as_many(architecture.vocabulary)) || {
         let labels = architecture.labels.filter(|_| segments.is_empty());

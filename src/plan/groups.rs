@@ -20,8 +20,10 @@ pub(super) fn of_convolutions(
     entries: &IndexMap<String, CatalogEntry>,
     architecture: &Architecture,
 ) -> Vec<(String, Groups)> {
-    let kernels: Vec<&CatalogEntry> =
-        entries.values().filter(|entry| matches!(entry.kind, Kind::Conv1d | Kind::Conv2d) && entry.elements() > 0).collect();
+    let kernels: Vec<&CatalogEntry> = entries
+        .values()
+        .filter(|entry| matches!(entry.kind, Kind::Conv1d | Kind::Conv2d) && entry.elements() > 0)
+        .collect();
     let first = first_convolution(&kernels);
     kernels
         .iter()
@@ -58,9 +60,7 @@ fn from_neighbours(
 ) -> Groups {
     let (out, channels) = (entry.shape[0], entry.shape[1]);
     let grouped = |expected: usize| {
-        expected > channels
-            && expected.is_multiple_of(channels)
-            && out.is_multiple_of(expected / channels)
+        expected > channels && expected.is_multiple_of(channels) && out.is_multiple_of(expected / channels)
     };
     let (block, own) = entry.layer.rsplit_once('.').unwrap_or(("", &entry.layer));
     let before = kernels.iter().rev().find(|other| {
@@ -78,7 +78,8 @@ fn from_neighbours(
     // stores, but one gives as many as it puts out, what is stored is one group's part of those.
     let gives = |channels: usize| {
         entries.values().any(|other| {
-            let given = if other.kind == Kind::TransposedLinear { other.shape.get(1) } else { other.shape.first() };
+            let given =
+                if other.kind == Kind::TransposedLinear { other.shape.get(1) } else { other.shape.first() };
             other.name != entry.name && other.is_candidate() && given == Some(&channels)
         })
     };

@@ -73,10 +73,7 @@ impl Kind {
     /// Whether a runtime can run the layer as a chain of ordinary layers.
     #[must_use]
     pub fn forms_chain(self) -> bool {
-        matches!(
-            self,
-            Self::Linear | Self::TransposedLinear | Self::Conv1d | Self::Conv2d | Self::Embedding
-        )
+        matches!(self, Self::Linear | Self::TransposedLinear | Self::Conv1d | Self::Conv2d | Self::Embedding)
     }
 
     /// Whether the tensor is a parameter: trained, counted, and converted when a dtype is asked for.
@@ -105,7 +102,11 @@ pub(super) fn kind_of(name: &str, shape: &[usize], dtype: Dtype) -> Kind {
         let trained = matches!(leaf, "weight" | "bias") || is_recurrent(leaf) || leaf.starts_with("in_proj");
         return if trained { Kind::Quantized } else { Kind::Buffer };
     }
-    if leaf == "bias" || leaf == "beta" || (leaf.starts_with("bias_") && shape.len() == 1) || leaf.ends_with("_bias") {
+    if leaf == "bias"
+        || leaf == "beta"
+        || (leaf.starts_with("bias_") && shape.len() == 1)
+        || leaf.ends_with("_bias")
+    {
         return Kind::Bias;
     }
     if is_recurrent(leaf) {
@@ -130,9 +131,9 @@ fn is_floating(dtype: Dtype) -> bool {
 }
 
 fn is_recurrent(leaf: &str) -> bool {
-    ["weight_ih", "weight_hh", "weight_hr"].iter().any(|start| {
-        leaf.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("_l"))
-    })
+    ["weight_ih", "weight_hh", "weight_hr"]
+        .iter()
+        .any(|start| leaf.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("_l")))
 }
 
 fn is_buffer_name(leaf: &str, module: &str) -> bool {
@@ -148,8 +149,10 @@ fn is_buffer_name(leaf: &str, module: &str) -> bool {
 }
 
 fn is_quantization_name(leaf: &str) -> bool {
-    matches!(leaf, "qweight" | "qzeros" | "scales" | "g_idx" | "SCB" | "absmax" | "quant_map" | "nested_absmax")
-        || leaf.starts_with("weight_scale")
+    matches!(
+        leaf,
+        "qweight" | "qzeros" | "scales" | "g_idx" | "SCB" | "absmax" | "quant_map" | "nested_absmax"
+    ) || leaf.starts_with("weight_scale")
         || leaf.starts_with("weight.")
         || leaf.starts_with("input_scale")
         || leaf.starts_with("weight_zero_point")
@@ -157,7 +160,8 @@ fn is_quantization_name(leaf: &str) -> bool {
 }
 
 fn is_transposed_convolution(module: &str) -> bool {
-    let last = module.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(module).to_lowercase();
+    let last =
+        module.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(module).to_lowercase();
     ["deconv", "conv_transpose", "convtranspose", "transposed_conv", "upconv", "up_conv", "conv_t", "ups"]
         .iter()
         .any(|mark| last.contains(mark) && (*mark != "ups" || last == "ups"))
@@ -165,7 +169,8 @@ fn is_transposed_convolution(module: &str) -> bool {
 
 /// Whether the module's own name says that its weight is a lookup table.
 fn is_embedding(module: &str) -> bool {
-    let last = module.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(module).to_lowercase();
+    let last =
+        module.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(module).to_lowercase();
     if matches!(last.as_str(), "wte" | "wpe" | "shared" | "embed_in" | "relative_attention_bias") {
         return true;
     }
@@ -176,8 +181,18 @@ fn is_embedding(module: &str) -> bool {
     let layer = words.any(|word| {
         matches!(
             word,
-            "proj" | "projection" | "project" | "projector" | "out" | "linear" | "dense" | "mapping" | "fc"
-                | "conv" | "mlp" | "transform"
+            "proj"
+                | "projection"
+                | "project"
+                | "projector"
+                | "out"
+                | "linear"
+                | "dense"
+                | "mapping"
+                | "fc"
+                | "conv"
+                | "mlp"
+                | "transform"
         )
     });
     table && !layer

@@ -100,7 +100,7 @@ fn uniform(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Vec
         let rank = (steps * round_to).max(least);
         (rank <= layer.unfolding.break_even_rank().min(layer.unfolding.max_rank())).then_some(rank)
     };
-    let ranks_at = |part: f64| layers.iter().map(|layer| rank_at(layer, part)).collect::<Vec<_>>();
+    let every_rank = |part: f64| layers.iter().map(|layer| rank_at(layer, part)).collect::<Vec<_>>();
     let cost = |layer: &Candidate<'_>, rank: Option<usize>| {
         rank.map_or_else(|| layer.dense_cost(), |rank| layer.cost(rank))
     };
@@ -108,14 +108,14 @@ fn uniform(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Vec
         layers.iter().zip(ranks).map(|(layer, &rank)| cost(layer, rank)).sum()
     };
     let (mut low, mut high) = (0.0f64, 1.0f64);
-    let mut ranks = ranks_at(low);
+    let mut ranks = every_rank(low);
     if total(&ranks) > budget {
         return None;
     }
     // 53 halvings tell parts of any layer apart.
     for _ in 0..53 {
         let middle = f64::midpoint(low, high);
-        let tried = ranks_at(middle);
+        let tried = every_rank(middle);
         if total(&tried) <= budget {
             (low, ranks) = (middle, tried);
         } else {
@@ -132,7 +132,8 @@ fn uniform(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Vec
     for i in order {
         let Some(rank) = ranks[i] else { continue };
         let next = rank + round_to;
-        let next = (next <= layers[i].unfolding.break_even_rank().min(layers[i].unfolding.max_rank())).then_some(next);
+        let next = (next <= layers[i].unfolding.break_even_rank().min(layers[i].unfolding.max_rank()))
+            .then_some(next);
         let more = cost(&layers[i], next) - cost(&layers[i], Some(rank));
         if more <= left {
             left -= more;

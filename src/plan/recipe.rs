@@ -207,7 +207,7 @@ impl Recipe {
         let recipe: Self = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
             let before = &text.as_bytes()[..at];
-            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let line = before.split(|&byte| byte == b'\n').count();
             let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
             RecipeError::Syntax { line, column, message: error.message().trim_end().to_owned() }
         })?;
@@ -266,13 +266,19 @@ impl Recipe {
             }
         }
         if self.rules.iter().filter(|rule| matches!(rule.rank, Some(RankRule::Keep(_)))).count() > 1 {
-            problems.push("two rules say keep, which counts the whole checkpoint; layer_keep counts a rule's layers".to_owned());
+            problems.push(
+                "two rules say keep, which counts the whole checkpoint; layer_keep counts a rule's layers"
+                    .to_owned(),
+            );
         }
         for convolution in &self.convolutions {
             if convolution.groups == Some(0) || convolution.stride.is_some_and(|stride| stride.contains(&0)) {
-                problems.push(format!("convolution {:?}: groups and stride are at least 1", convolution.layers));
+                problems
+                    .push(format!("convolution {:?}: groups and stride are at least 1", convolution.layers));
             }
-            problems.extend(convolution.layers.iter().filter_map(|text| Some(Pattern::parse(text).err()?.to_string())));
+            problems.extend(
+                convolution.layers.iter().filter_map(|text| Some(Pattern::parse(text).err()?.to_string())),
+            );
         }
         if problems.is_empty() { Ok(()) } else { Err(RecipeError::Invalid(problems.join("; "))) }
     }

@@ -84,7 +84,9 @@ pub fn run_jobs<T: Sync, R: Send, E: Send>(
             if now.failed.is_some() || now.waiting.is_empty() {
                 break;
             }
-            let room = |held: u64, job: &Job<T>| limits.memory_bytes.is_none_or(|limit| held + job.memory_bytes <= limit);
+            let room = |held: u64, job: &Job<T>| {
+                limits.memory_bytes.is_none_or(|limit| held + job.memory_bytes <= limit)
+            };
             let next = now.waiting.iter().rposition(|(_, job)| now.running == 0 || room(now.held, job));
             let Some(position) = next else {
                 now = changed.wait(now).unwrap_or_else(PoisonError::into_inner);

@@ -68,7 +68,9 @@ fn of_entry(entry: &CatalogEntry, recipe: &Recipe, uses: &mut [Vec<Use>]) -> Sel
             }
             used.decided = true;
             decision = Some(match selector.effect {
-                Effect::Ignore => Selection::Dense(Reason::Ignored { pattern: selector.pattern.text().to_owned() }),
+                Effect::Ignore => {
+                    Selection::Dense(Reason::Ignored { pattern: selector.pattern.text().to_owned() })
+                }
                 Effect::Target => targeted(entry, recipe, rule, selector.pattern.is_exact()),
             });
         }

@@ -28,7 +28,8 @@ pub fn read_spectrum(
     };
     let fail = |source: DecomposeError| PlanError::Decompose { tensor: entry.name.clone(), source };
     let bytes = checkpoint.bytes(tensor)?;
-    let unreadable = |error: numeric::NumericError| PlanError::Patterns(vec![format!("`{}`: {error}", entry.name)]);
+    let unreadable =
+        |error: numeric::NumericError| PlanError::Patterns(vec![format!("`{}`: {error}", entry.name)]);
     if tensor.dtype == Dtype::F64 {
         let weight = numeric::widen_f64(&bytes, tensor.dtype).map_err(unreadable)?;
         weight_spectrum(&weight, unfolding, 1).map_err(fail)

@@ -12,7 +12,7 @@ pub(super) fn find(
     checkpoint: &Checkpoint,
     entries: &IndexMap<String, CatalogEntry>,
 ) -> Result<Vec<Vec<String>>, CheckpointError> {
-    let mut alike: IndexMap<(&[usize], &str, Vec<u8>), Vec<&str>> = IndexMap::new();
+    let mut alike: IndexMap<_, Vec<&str>> = IndexMap::new();
     let mut shapes: IndexMap<(&[usize], &str), Vec<&str>> = IndexMap::new();
     for entry in entries.values().filter(|entry| entry.is_candidate() && entry.elements() > 0) {
         shapes.entry((&entry.shape, entry.dtype)).or_default().push(&entry.name);

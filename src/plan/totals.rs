@@ -53,7 +53,11 @@ impl Totals {
                 }
             }
             let runs = entry.is_candidate() && entry.kind != Kind::Embedding;
-            if runs && (entry.kind.forms_chain() || entry.kind == Kind::Recurrent || entry.kind == Kind::PackedProjection) {
+            if runs
+                && (entry.kind.forms_chain()
+                    || entry.kind == Kind::Recurrent
+                    || entry.kind == Kind::PackedProjection)
+            {
                 totals.multiply_adds_before += entry.elements();
                 totals.multiply_adds_after += entry.elements();
             }

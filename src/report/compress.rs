@@ -152,7 +152,12 @@ pub(crate) struct Outcome {
 
 impl CompressReport {
     /// The report of a plan, with what was measured where it was carried out.
-    pub(crate) fn new(input: String, plan: &Plan, outcomes: Option<&[Outcome]>, recipe: serde_json::Value) -> Self {
+    pub(crate) fn new(
+        input: String,
+        plan: &Plan,
+        outcomes: Option<&[Outcome]>,
+        recipe: serde_json::Value,
+    ) -> Self {
         let mut layers = Vec::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             let outcome = outcomes.and_then(|outcomes| outcomes.get(index));
@@ -185,7 +190,11 @@ impl CompressReport {
                     },
                     relative_error: outcome.map(|outcome| outcome.relative_error).or(foreseen),
                     svd: outcome.map(|outcome| outcome.svd),
-                    tied_with: uses.iter().filter(|(o, _)| o != name).map(|(other, _)| (*other).clone()).collect(),
+                    tied_with: uses
+                        .iter()
+                        .filter(|(o, _)| o != name)
+                        .map(|(other, _)| (*other).clone())
+                        .collect(),
                     elapsed_secs: outcome.map(|outcome| outcome.elapsed_secs),
                     spectrum,
                 });
@@ -256,7 +265,9 @@ impl CompressReport {
                 let message = match worst {
                     None => "no layer has an error".to_owned(),
                     Some(WorstError { layer, relative_error }) if passed => {
-                        format!("the largest relative error is {relative_error:.4}, of `{layer}`, at most {limit}")
+                        format!(
+                            "the largest relative error is {relative_error:.4}, of `{layer}`, at most {limit}"
+                        )
                     }
                     Some(WorstError { layer, relative_error }) => {
                         format!("`{layer}` has relative error {relative_error:.4}, more than {limit}")
@@ -278,9 +289,17 @@ impl CompressReport {
                 let comparison = if passed { "at most" } else { "more than" };
                 let mut message = format!("{found:.4} of the parameters are kept, {comparison} {limit}");
                 if let (false, Some((layer, parameters))) = (passed, biggest) {
-                    let _ = write!(message, "; the largest layer is `{layer}` with {}", units::count(parameters));
+                    let _ =
+                        write!(message, "; the largest layer is `{layer}` with {}", units::count(parameters));
                 }
-                CheckResult { check: "max_keep", limit: Some(limit), found: Some(found), passed, layer, message }
+                CheckResult {
+                    check: "max_keep",
+                    limit: Some(limit),
+                    found: Some(found),
+                    passed,
+                    layer,
+                    message,
+                }
             }
             Check::FailIfUnchanged => {
                 let passed = !self.layers.is_empty();
@@ -291,7 +310,9 @@ impl CompressReport {
                         "no layer was factored; the largest, `{}`, stays dense: {}",
                         dense.layer, dense.detail
                     ),
-                    (false, None) => "no layer was factored: the checkpoint has no weight with factors".to_owned(),
+                    (false, None) => {
+                        "no layer was factored: the checkpoint has no weight with factors".to_owned()
+                    }
                 };
                 let layer = nearest.filter(|_| !passed).map(|dense| dense.layer.clone());
                 CheckResult { check: "fail_if_unchanged", limit: None, found: None, passed, layer, message }
@@ -423,11 +444,21 @@ impl CompressReport {
             table.row([name.to_owned(), show(before), show(after), format!("{kept:.1} %")]);
         };
         row("parameters", totals.parameters_before, totals.parameters_after, units::count);
-        row("in factored layers", totals.layer_parameters_before, totals.layer_parameters_after, units::count);
+        row(
+            "in factored layers",
+            totals.layer_parameters_before,
+            totals.layer_parameters_after,
+            units::count,
+        );
         row("bytes", totals.bytes_before, totals.bytes_after, units::size);
         row("multiply-adds", totals.multiply_adds_before, totals.multiply_adds_after, units::count);
         let mut text = format!("{table}\n");
-        let _ = write!(text, "{} factored, {} left dense", plural(totals.layers_factored, "layer"), totals.layers_dense);
+        let _ = write!(
+            text,
+            "{} factored, {} left dense",
+            plural(totals.layers_factored, "layer"),
+            totals.layers_dense
+        );
         if let (Some(worst), Some(mean)) = (&self.totals.worst_error, self.totals.mean_error) {
             let (worst_error, mean) = (units::error(worst.relative_error), units::error(mean));
             let _ = write!(text, "; relative error: mean {mean}, worst {worst_error} (`{}`)", worst.layer);

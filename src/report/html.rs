@@ -41,7 +41,10 @@ fn tiles(body: &mut String, report: &CompressReport) {
     let totals = &report.totals.totals;
     body.push_str("<section class=\"tiles\" aria-label=\"Totals\">\n");
     let mut tile = |name: &str, value: &str, note: &str| {
-        let _ = writeln!(body, "<div class=\"tile\"><span>{name}</span><strong>{value}</strong><span>{note}</span></div>");
+        let _ = writeln!(
+            body,
+            "<div class=\"tile\"><span>{name}</span><strong>{value}</strong><span>{note}</span></div>"
+        );
     };
     let change = |before: String, after: String| format!("{before} &rarr; {after}");
     tile(
@@ -115,9 +118,12 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
     body.push_str("</tr></thead><tbody>\n");
     for layer in layers {
         let kept = ratio(layer.parameters_after, layer.parameters_before);
-        let number = |value: f64, text: &str| format!("<td class=\"number\" data-value=\"{value}\">{text}</td>");
-        let error = layer.relative_error.map_or_else(|| number(-1.0, "&ndash;"), |e| number(e, &units::error(e)));
-        let time = layer.elapsed_secs.map_or_else(|| number(-1.0, "&ndash;"), |t| number(t, &format!("{t:.3}")));
+        let number =
+            |value: f64, text: &str| format!("<td class=\"number\" data-value=\"{value}\">{text}</td>");
+        let error =
+            layer.relative_error.map_or_else(|| number(-1.0, "&ndash;"), |e| number(e, &units::error(e)));
+        let time =
+            layer.elapsed_secs.map_or_else(|| number(-1.0, "&ndash;"), |t| number(t, &format!("{t:.3}")));
         let _ = writeln!(
             body,
             "<tr><td><a href=\"#{}\">{}</a></td><td>{}</td><td data-value=\"{}\">{}</td><td>{}</td>{}{}{}{}{}{error}{time}</tr>",
@@ -246,7 +252,11 @@ fn chart(spectrum: &Spectrum, rank: usize) -> String {
         values.len()
     );
     if (0.12..0.88).contains(&((cut - LEFT) / (WIDTH - LEFT))) {
-        let _ = write!(svg, "<text x=\"{cut:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{rank}</text>", HEIGHT - 3.0);
+        let _ = write!(
+            svg,
+            "<text x=\"{cut:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{rank}</text>",
+            HEIGHT - 3.0
+        );
     }
     svg + "</svg>"
 }
@@ -257,10 +267,12 @@ fn left_dense(body: &mut String, report: &CompressReport) {
     }
     let _ = write!(
         body,
-        "<section><h2>Left dense</h2><p>{} that could have factors and has none.</p><div class=\"scroll\"><table class=\"sortable\"><thead><tr>",
+        "<section><h2>Left dense</h2><p>{} that could be factored.</p><div class=\"scroll\"><table class=\"sortable\"><thead><tr>",
         plural(report.dense.len(), "weight")
     );
-    for (name, class) in [("layer", ""), ("kind", ""), ("shape", ""), ("parameters", " class=\"number\""), ("why", "")] {
+    for (name, class) in
+        [("layer", ""), ("kind", ""), ("shape", ""), ("parameters", " class=\"number\""), ("why", "")]
+    {
         let _ = write!(body, "<th scope=\"col\"{class}><button type=\"button\">{name}</button></th>");
     }
     body.push_str("</tr></thead><tbody>\n");

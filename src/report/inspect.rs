@@ -279,7 +279,11 @@ impl InspectReport {
                 row.push(layer.relative_error.map_or_else(|| "-".to_owned(), units::error));
             }
             if let Some(preview) = &layer.preview {
-                row.push(if preview.smaller { units::count(preview.parameters) } else { "not smaller".to_owned() });
+                row.push(if preview.smaller {
+                    units::count(preview.parameters)
+                } else {
+                    "not smaller".to_owned()
+                });
                 row.push(preview.relative_error.map_or_else(|| "-".to_owned(), units::error));
             }
             row.push(layer.excluded.clone().unwrap_or_default());

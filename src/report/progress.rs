@@ -1,6 +1,7 @@
 use super::units;
 use crate::plan::{LayerEvent, Progress, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
@@ -64,10 +65,10 @@ impl Progress for TerminalProgress {
         let place = format!("{} {}/{}", state.verb, state.done, state.layers);
         let mut what = event.layer.to_owned();
         if let Some(rank) = event.rank {
-            what.push_str(&format!(" rank {rank}"));
+            let _ = write!(what, " rank {rank}");
         }
         if let Some(error) = event.relative_error {
-            what.push_str(&format!(" error {}", units::error(error)));
+            let _ = write!(what, " error {}", units::error(error));
         }
         if let Some(bar) = &state.bar {
             bar.set_prefix(place);

@@ -1,5 +1,7 @@
 //! Aligned columns of text.
 
+use std::fmt::Write as _;
+
 /// On which side a column's cells are flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -31,7 +33,10 @@ impl Table {
     /// A table with these columns.
     #[must_use]
     pub fn new(columns: &[(&str, Align)]) -> Self {
-        Self { columns: columns.iter().map(|&(name, align)| (name.to_owned(), align)).collect(), rows: Vec::new() }
+        Self {
+            columns: columns.iter().map(|&(name, align)| (name.to_owned(), align)).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; missing cells are empty.
@@ -61,8 +66,8 @@ impl std::fmt::Display for Table {
                     line.push_str("  ");
                 }
                 match self.columns[column].1 {
-                    Align::Left => line.push_str(&format!("{cell:<width$}", width = widths[column])),
-                    Align::Right => line.push_str(&format!("{cell:>width$}", width = widths[column])),
+                    Align::Left => write!(line, "{cell:<width$}", width = widths[column])?,
+                    Align::Right => write!(line, "{cell:>width$}", width = widths[column])?,
                 }
             }
             writeln!(f, "{}", line.trim_end())?;

@@ -82,7 +82,10 @@ impl VerifyReport {
 
     /// What does not hold, a sentence each.
     pub fn failures(&self) -> impl Iterator<Item = String> + '_ {
-        let layers = self.layers.iter().filter_map(|layer| Some(format!("`{}`: {}", layer.layer, layer.problem.as_ref()?)));
+        let layers = self
+            .layers
+            .iter()
+            .filter_map(|layer| Some(format!("`{}`: {}", layer.layer, layer.problem.as_ref()?)));
         layers.chain(self.problems.iter().cloned())
     }
 
