@@ -68,8 +68,10 @@ pub fn inspect(options: &InspectOptions, progress: &dyn Progress) -> Result<Insp
     } else {
         subjects.iter().map(|_| None).collect()
     };
-    let layers =
-        subjects.iter().zip(spectra).map(|(subject, spectrum)| describe(subject, spectrum.as_ref(), options.rank));
+    let layers = subjects
+        .iter()
+        .zip(spectra)
+        .map(|(subject, spectrum)| describe(subject, spectrum.as_ref(), options.rank));
     let layers: Vec<InspectedLayer> = layers.collect();
     let entries: Vec<CatalogEntry> = catalog.entries().cloned().collect();
     Ok(InspectReport::new(

@@ -293,10 +293,7 @@ impl Unfolding {
     }
 
     /// The groups' factors `(A, B)` of a chain.
-    pub(crate) fn pairs<T: Scalar>(
-        &self,
-        factors: &[Factor<T>],
-    ) -> Result<Vec<Pair<T>>, DecomposeError> {
+    pub(crate) fn pairs<T: Scalar>(&self, factors: &[Factor<T>]) -> Result<Vec<Pair<T>>, DecomposeError> {
         let rank = factors.first().and_then(|factor| self.rank_of(&factor.shape));
         let expected = self.factor_shapes(rank.unwrap_or(1));
         for (index, expected) in expected.iter().enumerate() {
