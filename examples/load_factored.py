@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -66,7 +66,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise FileNotFoundError(f"no safetensors checkpoint at `{path}`")
     tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors |= load_file(file)
+        try:
+            tensors |= load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"`{file}` can't be read: {error}") from error
     with safe_open(files[0], "pt") as first:
         record = json.loads((first.metadata() or {}).get("factorization", '{"version": 1, "modules": {}}'))
     if record["version"] != 1:
@@ -151,7 +154,7 @@ def load_factored(model: nn.Module, path: str | Path) -> nn.Module:
             other, (parent, _, child) = everywhere[use], use.rpartition(".")
             head = isinstance(dense, nn.Embedding) and isinstance(other, nn.Linear)
             if not head and not isinstance(other, type(dense)):
-                raise TypeError(f"`{use}`, a `{type(other).__name__}`, can't use the factors of `{stem}` that it is tied to")
+                raise TypeError(f"`{use}`, a `{type(other).__name__}`, can't share the factors of `{stem}`")
             setattr(everywhere[parent], child, TiedHead(factored, other.bias) if head else factored)
 
     state = {own: tensors[name] for name, own in names.items() if own is not None}
@@ -185,7 +188,10 @@ def main() -> None:
     """Prints one line for each factored layer of the checkpoint named on the command line, and totals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="safetensors file or Hugging Face directory")
-    tensors, record = read_checkpoint(parser.parse_args().path)
+    try:
+        tensors, record = read_checkpoint(parser.parse_args().path)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
     print(f"{'layer':48} {'scheme':8} {'dense shape':>20} {'rank':>6} {'parameters':>21} {'error':>7}")
     before = after = sum(tensor.numel() for tensor in tensors.values())
     for stem, facts in sorted(record["modules"].items()):
