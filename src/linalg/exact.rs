@@ -6,7 +6,7 @@ use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
 use faer::{Mat, MatRef, Par};
 
 use super::Scalar;
-use super::eigen::{eigenvalues, largest_eigenpairs};
+use super::eigen::Reduced;
 use super::product::{Team, gram, narrow, widen};
 use super::refine::{Triples, refine};
 use super::svd::SvdPath;
@@ -20,15 +20,16 @@ pub(crate) type Direct<T> = (Triples<T>, Vec<f64>, SvdPath);
 
 /// The leading triples of a tall matrix.
 pub(crate) fn exact<T: Scalar>(team: &Team, w: MatRef<'_, T>, rank: usize) -> Option<Direct<T>> {
-    let eigen = largest_eigenpairs(gram(team, w).as_ref(), rank)?;
-    let values = roots(&eigen.values);
+    let reduced = Reduced::new(team, gram(team, w));
+    let eigenvalues = reduced.values(team, w.ncols());
+    let values = roots(&eigenvalues);
     // an f32 matrix says nothing about such values itself; an f64 matrix does
     if T::PRECISION < GRAM_FLOOR * GRAM_FLOOR && values[rank - 1] < GRAM_FLOOR * values[0] {
         let (vectors, values) = bidiagonal(w, rank)?;
         let triples = refine(team, w, vectors.as_ref())?;
         return Some((triples, values, SvdPath::Svd));
     }
-    let vectors = narrow::<T>(eigen.vectors.as_ref());
+    let vectors = narrow::<T>(reduced.vectors(team, &eigenvalues, rank)?.as_ref());
     Some((refine(team, w, vectors.as_ref())?, values, SvdPath::Gram))
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn values<T: Scalar>(team: &Team, w: MatRef<'_, T>) -> Option<Vec<f64
         svd(w.as_ref(), s.as_mut(), None, None, Par::Seq, MemStack::new(&mut memory), params).ok()?;
         return Some((0..w.ncols()).map(|i| s[i]).collect());
     }
-    eigenvalues(gram(team, w).as_ref()).map(|values| roots(&values))
+    Some(roots(&Reduced::new(team, gram(team, w)).values(team, w.ncols())))
 }
 
 /// The right singular vectors and all singular values, by bidiagonalization.

@@ -25,6 +25,7 @@ mod exact;
 mod memory;
 mod orthonormal;
 mod product;
+mod random;
 mod refine;
 mod scalar;
 mod spectrum;

@@ -28,7 +28,7 @@ pub(crate) fn refine<T: Scalar>(team: &Team, w: MatRef<'_, T>, basis: MatRef<'_,
     let z = product(team, w.transpose(), u.as_ref());
     let (_, captured) = magnitude(team, z.as_ref())?;
     let rank = z.ncols();
-    let eigen = largest_eigenpairs(gram(team, z.as_ref()).as_ref(), rank)?;
+    let eigen = largest_eigenpairs(team, gram(team, z.as_ref()), rank)?;
     let rotation = narrow::<T>(eigen.vectors.as_ref());
     let u = product(team, u.as_ref(), rotation.as_ref());
     let scaled = product(team, z.as_ref(), rotation.as_ref());

@@ -29,28 +29,45 @@ pub trait Scalar: RealField + Copy + Send + Sync + sealed::Sealed + 'static {
     fn to_f64(self) -> f64;
     /// Rounds from `f64`, to nearest.
     fn from_f64(value: f64) -> Self;
+    /// `self * factor + term`, rounded once.
+    #[must_use]
+    fn fused(self, factor: Self, term: Self) -> Self;
 }
 
+#[expect(clippy::inline_always, reason = "instructions are chosen by the caller")]
 impl Scalar for f32 {
     const PRECISION: f64 = f32::EPSILON as f64;
     const SAFE_MAGNITUDE: f64 = 1e6;
 
+    #[inline]
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
+    #[inline]
     fn from_f64(value: f64) -> Self {
         value as f32
     }
+    #[inline(always)]
+    fn fused(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
+    }
 }
 
+#[expect(clippy::inline_always, reason = "instructions are chosen by the caller")]
 impl Scalar for f64 {
     const PRECISION: f64 = f64::EPSILON;
     const SAFE_MAGNITUDE: f64 = 1e60;
 
+    #[inline]
     fn to_f64(self) -> f64 {
         self
     }
+    #[inline]
     fn from_f64(value: f64) -> Self {
         value
+    }
+    #[inline(always)]
+    fn fused(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
     }
 }
