@@ -15,8 +15,10 @@ pub struct Choice {
     pub error: f64,
 }
 
-/// Partial solutions held at once by the exact step; beyond it the hull's solution stands.
+/// Partial solutions that the exact step looks at for one layer, and keeps for all; beyond either the hull's
+/// solution stands.
 const MOST_STATES: usize = 200_000;
+const MOST_KEPT: usize = 2_000_000;
 
 /// For each layer the choice that together lose least within the budget, or none where even the cheapest
 /// choices cost more.
@@ -139,7 +141,7 @@ fn exact(layers: &[Vec<Choice>], taken: &[usize], multiplier: f64, budget: u64) 
         let gap = best - bound;
         let survivors: Vec<usize> =
             (0..choices.len()).filter(|&i| priced(choices[i]) - least[layer] <= gap + 1e-15).collect();
-        if survivors.len().saturating_mul(states.len()) > MOST_STATES {
+        if survivors.len().saturating_mul(states.len()) > MOST_STATES || trail.len() > MOST_KEPT {
             return None;
         }
         let mut next: Vec<(u64, f64, f64, Option<usize>)> = Vec::new();

@@ -287,6 +287,13 @@ fn exclusion(
     if !entry.kind.forms_chain() {
         return Some(Exclusion::OnlyCollapsed);
     }
+    // Packed attention multiplies by its output projection's weight itself, without calling the layer.
+    let packed = entry.layer.rsplit_once('.').map_or("in_proj_weight".to_owned(), |(parent, _)| {
+        format!("{parent}.in_proj_weight")
+    });
+    if entry.layer.ends_with("out_proj") && entries.contains_key(&packed) {
+        return Some(Exclusion::OnlyCollapsed);
+    }
     let inside = format!("{}.", entry.layer);
     let siblings = entries.keys().filter(|name| name.starts_with(&inside) && **name != entry.name);
     for other in siblings {
@@ -369,7 +376,7 @@ fn is_output_head(
             | "final_layer"
             | "predictor"
     ) || (matches!(last, "decoder") && segments.last() == Some(&"predictions"))
-        || (segments.contains(&"head") || segments.contains(&"classification_head"))
+        || (segments.iter().any(|segment| matches!(*segment, "head" | "classification_head" | "classifier")))
             && matches!(last, "fc" | "l" | "out_proj" | "decoder" | "fc2");
     // A lone linear layer at the root of a network of convolutions or blocks: `fc`, `linear`, `output`.
     let root =

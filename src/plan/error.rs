@@ -71,6 +71,12 @@ impl fmt::Display for Reason {
     }
 }
 
+/// A shape as `(64, 512)`.
+pub(crate) fn tuple(shape: &[usize]) -> String {
+    let axes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    format!("({})", axes.join(", "))
+}
+
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,7 +88,7 @@ pub enum PlanError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
     /// A rank is beyond the layers that it is asked for.
-    #[error("rank {rank} exceeds the largest possible rank {max_rank} of `{tensor}`, shape {shape:?}")]
+    #[error("rank {rank} exceeds the largest possible rank {max_rank} of `{tensor}`, shape {}", tuple(shape))]
     RankBeyondLayer {
         /// The rank asked for.
         rank: usize,
@@ -94,7 +100,7 @@ pub enum PlanError {
         shape: Vec<usize>,
     },
     /// A layer was named whose factors cannot be saved.
-    #[error("`{tensor}` is a {kind}, which no runtime runs factored")]
+    #[error("`{tensor}` is a {kind} weight that no runtime runs factored")]
     OnlyCollapsed {
         /// The weight.
         tensor: String,
@@ -120,7 +126,7 @@ pub enum PlanError {
         least: f64,
     },
     /// One layer needs more memory than is allowed.
-    #[error("`{tensor}` needs {needed} bytes of memory to be factored, more than the limit of {limit}")]
+    #[error("`{tensor}` needs {needed} bytes of memory to be factored, the limit is {limit}")]
     Memory {
         /// The weight.
         tensor: String,

@@ -115,6 +115,10 @@ pub(super) fn kind_of(name: &str, shape: &[usize], dtype: Dtype) -> Kind {
     if matches!(leaf, "in_proj_weight" | "qkv_weight" | "kv_weight") {
         return Kind::PackedProjection;
     }
+    if module.is_empty() && shape.len() > 1 {
+        // A weight of no layer has no name that its factors could stand under.
+        return Kind::Parameter;
+    }
     match (leaf, shape.len()) {
         ("weight" | "gamma" | "scale", 1) => Kind::Normalization,
         ("weight", 2) if is_embedding(module) => Kind::Embedding,
@@ -224,6 +228,7 @@ mod tests {
             ("decoder.ups.0.weight", &[8, 4, 3], Kind::ConvTranspose),
             ("bert.embeddings.LayerNorm.gamma", &[8], Kind::Normalization),
             ("wpe.weight", &[16, 8], Kind::Embedding),
+            ("weight", &[16, 8], Kind::Parameter),
         ];
         for (name, shape, kind) in cases {
             assert_eq!(kind_of(name, shape, Dtype::F32), *kind, "{name} {shape:?}");

@@ -34,6 +34,7 @@ pub use allocate::{Choice, allocate};
 pub use build::{LayerPlan, Plan, PlanOptions, TensorAction, TensorPlan};
 pub(crate) use catalog::floating_dtype;
 pub use catalog::{Catalog, CatalogEntry, Exclusion};
+pub(crate) use error::tuple;
 pub use error::{PlanError, Reason};
 pub use kind::Kind;
 pub(crate) use pattern::nearest;

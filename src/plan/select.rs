@@ -130,7 +130,7 @@ fn others(catalog: &Catalog, pattern: &Pattern) -> String {
     let mut found = catalog.entries().filter(|e| pattern.matches(&e.layer) || pattern.matches(&e.name));
     let describe = |entry: &CatalogEntry| match entry.kind {
         Kind::Quantized => format!("`{}`, {} in {}", entry.name, entry.kind, entry.dtype),
-        kind => format!("`{}`, {kind} of shape {:?}", entry.name, entry.shape),
+        kind => format!("`{}`, {kind} of shape {}", entry.name, super::tuple(&entry.shape)),
     };
     let first = found.next().map(describe).unwrap_or_default();
     match found.count() {

@@ -1,6 +1,7 @@
 use super::checks::{Check, CheckResult};
 use super::table::{Align, Table};
 use super::units;
+use crate::plan::tuple as shape;
 use crate::linalg::{Spectrum, SvdPath};
 use crate::plan::{Plan, Save, TensorPlan, Totals};
 use serde::Serialize;
@@ -479,12 +480,6 @@ impl CompressReport {
         }
         text
     }
-}
-
-/// A shape as `(384, 1536)`.
-pub(crate) fn shape(shape: &[usize]) -> String {
-    let axes: Vec<String> = shape.iter().map(ToString::to_string).collect();
-    format!("({})", axes.join(", "))
 }
 
 pub(crate) fn plural(count: usize, noun: &str) -> String {

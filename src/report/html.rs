@@ -1,9 +1,10 @@
 //! The report as one self-contained page.
 
-use super::compress::{CompressReport, LayerReport, plural, shape};
+use super::compress::{CompressReport, LayerReport, plural};
 use super::page::{escape, page};
 use super::units;
 use crate::linalg::Spectrum;
+use crate::plan::tuple as shape;
 use std::fmt::Write as _;
 
 /// Points of a spectrum drawn at most; between them the curve is straight.

@@ -1,8 +1,9 @@
-use super::compress::{plural, shape};
+use super::compress::plural;
 use super::table::{Align, Table};
 use super::units;
 use crate::checkpoint::Record;
 use crate::linalg::Spectrum;
+use crate::plan::tuple as shape;
 use crate::plan::CatalogEntry;
 use serde::Serialize;
 use std::collections::BTreeMap;
