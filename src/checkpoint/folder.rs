@@ -42,39 +42,55 @@ pub(crate) struct Index {
     pub(crate) problems: Problems,
 }
 
-/// Finds the weights of a directory: those of the index, `model.safetensors`, the only file, or the numbered
-/// shards.
+/// What the names of a directory's files say about its weights.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    /// The index lists the files.
+    Index(PathBuf),
+    /// These are the files.
+    Files(Vec<PathBuf>),
+}
+
+/// Finds the weights of a directory and reads its index, if it has one.
 pub(crate) fn weights(root: &Path) -> Result<Weights, CheckpointError> {
-    let files = files(root)?;
+    match choose(root, &files(root)?)? {
+        Choice::Index(path) => indexed(root, path),
+        Choice::Files(files) => Ok(Weights { files, index: None }),
+    }
+}
+
+/// Chooses among the files at the top of a directory: the index, `model.safetensors`, the only safetensors file,
+/// or the numbered shards.
+pub(crate) fn choose(root: &Path, files: &[PathBuf]) -> Result<Choice, CheckpointError> {
     let named = |name: &str| files.iter().find(|file| file_name(file) == name).cloned();
-    let indexes: Vec<&PathBuf> = files.iter().filter(|file| file_name(file).ends_with(INDEX_END)).collect();
+    let indexes: Vec<&PathBuf> = files.iter().filter(|file| is_index(file)).collect();
     let index = named(INDEX_FILE).or_else(|| match (indexes.as_slice(), named(SINGLE_FILE)) {
         ([only], None) => Some((*only).clone()),
         _ => None,
     });
-    if let Some(path) = index {
-        return indexed(root, path);
+    if let Some(index) = index {
+        return Ok(Choice::Index(index));
     }
     if let Some(file) = named(SINGLE_FILE) {
-        return Ok(Weights { files: vec![file], index: None });
+        return Ok(Choice::Files(vec![file]));
     }
     let safetensors: Vec<PathBuf> = files.iter().filter(|file| is_safetensors(file)).cloned().collect();
-    match safetensors.len() {
-        0 => {
-            let foreign = foreign_files(&files);
+    match safetensors.as_slice() {
+        [] => {
+            let foreign = foreign_files(files);
             Err(if foreign.is_empty() {
                 CheckpointError::NoWeights { path: root.to_owned() }
             } else {
                 CheckpointError::OnlyForeign { path: root.to_owned(), files: foreign }
             })
         }
-        1 if shard_number(&safetensors[0]).is_none() => Ok(Weights { files: safetensors, index: None }),
-        _ => numbered(root, safetensors),
+        [only] if shard_number(only).is_none() => Ok(Choice::Files(safetensors)),
+        _ => numbered(root, safetensors).map(Choice::Files),
     }
 }
 
 /// Accepts files that are the complete numbered shards of one checkpoint.
-fn numbered(root: &Path, files: Vec<PathBuf>) -> Result<Weights, CheckpointError> {
+fn numbered(root: &Path, files: Vec<PathBuf>) -> Result<Vec<PathBuf>, CheckpointError> {
     let numbers: Option<Vec<ShardNumber>> = files.iter().map(|file| shard_number(file)).collect();
     let numbers = numbers.unwrap_or_default();
     let Some(first) = numbers.first() else {
@@ -91,25 +107,31 @@ fn numbered(root: &Path, files: Vec<PathBuf>) -> Result<Weights, CheckpointError
         .map(|number| PathBuf::from(shard_name(&first.stem, number, first.count)))
         .collect();
     if missing.is_empty() {
-        Ok(Weights { files, index: None })
+        Ok(files)
     } else {
         Err(CheckpointError::IncompleteShards { path: root.to_owned(), missing })
     }
 }
 
-/// Reads an index and finds its shards.
-fn indexed(root: &Path, path: PathBuf) -> Result<Weights, CheckpointError> {
-    let text = fs::read(&path).map_err(CheckpointError::read(&path))?;
+/// Reads the entries of an index: tensors and their shards.
+pub(crate) fn read_index(path: &Path) -> Result<Vec<(String, String)>, CheckpointError> {
+    let text = fs::read(path).map_err(CheckpointError::read(path))?;
     let raw: RawIndex = serde_json::from_slice(&text).map_err(|error| CheckpointError::Index {
-        path: path.clone(),
+        path: path.to_owned(),
         line: error.line(),
         column: error.column(),
         reason: reason(&error),
     })?;
+    Ok(raw.weight_map.0)
+}
+
+/// Reads an index and finds its shards.
+fn indexed(root: &Path, path: PathBuf) -> Result<Weights, CheckpointError> {
+    let entries = read_index(&path)?;
     let mut problems = Problems::default();
     let mut shards: BTreeMap<String, String> = BTreeMap::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (tensor, shard) in raw.weight_map.0 {
+    for (tensor, shard) in entries {
         *counts.entry(shard.clone()).or_default() += 1;
         match shards.get(&tensor) {
             Some(first) if *first != shard => {

@@ -10,7 +10,7 @@
 //! reads, which accepts a repeated name besides.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, btree_map::Entry},
     io::Read,
 };
 
@@ -101,10 +101,13 @@ impl Header {
         let mut problems = Problems::default();
         let mut metadata = BTreeMap::new();
         for (key, value) in entries {
-            if metadata.contains_key(&key) {
-                problems.push(Problem::DuplicateMetadata { key });
-            } else {
-                metadata.insert(key, value);
+            match metadata.entry(key) {
+                Entry::Occupied(known) => {
+                    problems.push(Problem::DuplicateMetadata { key: known.key().clone() });
+                }
+                Entry::Vacant(place) => {
+                    place.insert(value);
+                }
             }
         }
         let mut names = HashSet::new();

@@ -5,7 +5,7 @@ use std::{cell::RefCell, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, MapAccess, Visitor},
 };
 
 use super::problem::Problem;
@@ -110,10 +110,8 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
 /// The key of a header under which its metadata lie; no tensor has this name.
 pub(crate) const METADATA_KEY: &str = "__metadata__";
 
-/// An index as it is in the file.
+/// An index as it is in the file; sizes and whatever else tools add there are not relied upon.
 #[derive(Deserialize)]
 pub(crate) struct RawIndex {
     pub(crate) weight_map: Entries<String>,
-    #[expect(dead_code, reason = "sizes and whatever else tools add there are not relied upon")]
-    pub(crate) metadata: Option<IgnoredAny>,
 }

@@ -145,13 +145,10 @@ pub(crate) fn sweep(parent: &Path) {
 }
 
 fn sweep_one(parent: &Path, path: &Path) {
-    let lock = match File::open(path.join(LOCK)) {
-        Ok(lock) => lock,
-        Err(_) => {
-            // Killed before it had a lock, or about to get one: it then finds its folder gone and tries again.
-            let _ = fs::remove_dir(path);
-            return;
-        }
+    let Ok(lock) = File::open(path.join(LOCK)) else {
+        // Killed before it had a lock, or about to get one: it then finds its folder gone and tries again.
+        let _ = fs::remove_dir(path);
+        return;
     };
     if lock.try_lock().is_err() {
         return;

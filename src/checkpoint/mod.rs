@@ -53,7 +53,7 @@ pub use dtype::{Dtype, dtype_bits, dtype_bytes, dtype_from_name, dtype_name, is_
 pub use error::CheckpointError;
 pub use foreign::Format;
 pub use header::{Header, HeaderTensor};
-pub use hub::HubError;
+pub use hub::{Hub, HubError};
 pub use live::abandon_all;
 pub use map::TensorBytes;
 pub use natural::natural_order;

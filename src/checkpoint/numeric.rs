@@ -77,14 +77,9 @@ pub fn widen_f32(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, NumericError> {
                 *number = f32::from_le_bytes(*bytes);
             }
         }
-        Dtype::F16 => widen_halves(
-            bytes,
-            &mut numbers,
-            |bits| f16::from_bits(bits),
-            |from, to| {
-                from.convert_to_f32_slice(to);
-            },
-        ),
+        Dtype::F16 => widen_halves(bytes, &mut numbers, f16::from_bits, |from, to| {
+            from.convert_to_f32_slice(to);
+        }),
         Dtype::BF16 => {
             for (number, bytes) in numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
                 *number = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
@@ -111,14 +106,9 @@ pub fn widen_f64(bytes: &[u8], dtype: Dtype) -> Result<Vec<f64>, NumericError> {
         }
         Dtype::F16 => {
             let mut numbers = vec![0f64; count(bytes, dtype)?];
-            widen_halves(
-                bytes,
-                &mut numbers,
-                |bits| f16::from_bits(bits),
-                |from, to| {
-                    from.convert_to_f64_slice(to);
-                },
-            );
+            widen_halves(bytes, &mut numbers, f16::from_bits, |from, to| {
+                from.convert_to_f64_slice(to);
+            });
             Ok(numbers)
         }
         Dtype::BF16 => {

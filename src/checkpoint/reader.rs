@@ -15,7 +15,7 @@ use super::{
     folder::{self, Index, Weights},
     foreign::Format,
     header::Header,
-    hub,
+    hub::Hub,
     json::reason,
     map::TensorBytes,
     natural::natural_order,
@@ -96,11 +96,15 @@ impl Checkpoint {
     pub fn open(source: &Source) -> Result<Self, CheckpointError> {
         match source {
             Source::Path(path) => Self::open_path(path),
-            Source::Hub { repository, revision } => {
-                let folder = hub::fetch(repository, revision)?;
-                Ok(Self { source: source.clone(), ..Self::open_path(&folder)? })
-            }
+            Source::Hub { repository, revision } => Self::open_hub(&Hub::from_env(), repository, revision),
         }
+    }
+
+    /// Opens a checkpoint of a given hub.
+    pub fn open_hub(hub: &Hub, repository: &str, revision: &str) -> Result<Self, CheckpointError> {
+        let mut checkpoint = Self::open_path(&hub.fetch(repository, revision)?)?;
+        checkpoint.source = Source::Hub { repository: repository.to_owned(), revision: revision.to_owned() };
+        Ok(checkpoint)
     }
 
     /// Opens a `.safetensors` file or a directory.

@@ -14,7 +14,10 @@ use super::{
 };
 
 /// Folders that belong to tools, not to the checkpoint.
-const TOOL_FOLDERS: [&str; 3] = [".git", ".cache", "__pycache__"];
+pub(crate) const TOOL_FOLDERS: [&str; 3] = [".git", ".cache", "__pycache__"];
+
+/// Files at the top which say that sub-folders are parts of the model: of sentence-transformers, of diffusers.
+pub(crate) const MODULE_LISTS: [&str; 2] = ["modules.json", "model_index.json"];
 
 /// The files of a directory that aren't its weights, relative to it, in natural order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub struct SideFiles {
 /// Lists a directory's files but for `weights`. Links to files count as files.
 pub(crate) fn list(root: &Path, weights: &[PathBuf]) -> Result<SideFiles, CheckpointError> {
     let weights: BTreeSet<&Path> = weights.iter().map(PathBuf::as_path).collect();
+    let modular = MODULE_LISTS.iter().any(|name| root.join(name).is_file());
     let mut found = SideFiles::default();
     let mut visited = BTreeSet::new();
     let mut pending = vec![root.to_owned()];
@@ -51,7 +55,7 @@ pub(crate) fn list(root: &Path, weights: &[PathBuf]) -> Result<SideFiles, Checkp
                 }
             } else if kind.is_file() && !weights.contains(path.as_path()) {
                 let Ok(relative) = path.strip_prefix(root) else { continue };
-                let duplicate = is_duplicate(relative, has_safetensors);
+                let duplicate = is_duplicate(relative, modular && !has_safetensors);
                 let list = if duplicate { &mut found.skipped } else { &mut found.copied };
                 list.push(relative.to_owned());
             }
@@ -65,17 +69,15 @@ pub(crate) fn list(root: &Path, weights: &[PathBuf]) -> Result<SideFiles, Checkp
 
 /// Says whether a file holds the checkpoint's weights once more.
 ///
-/// In a sub-folder, pickled weights count only beside a safetensors file: they may be a module's only weights,
-/// such as the last layer of a sentence encoder.
-pub(crate) fn is_duplicate(relative: &Path, has_safetensors: bool) -> bool {
-    let top = relative.components().count() == 1;
-    if top {
+/// Pickled weights in a sub-folder may be a part's only weights (`sole`), such as the last layer of a sentence
+/// encoder: if the model has parts, and no safetensors file lies beside them.
+pub(crate) fn is_duplicate(relative: &Path, sole: bool) -> bool {
+    if relative.components().count() == 1 {
         return holds_weights(relative) || is_safetensors(relative) || is_index(relative);
     }
-    let name = file_name(relative);
     let exported = ["onnx", "h5", "msgpack", "tflite", "ot", "gguf"];
     let extension = relative.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     extension.is_some_and(|extension| exported.contains(&extension.as_str()))
-        || name.starts_with("openvino_model")
-        || (has_safetensors && holds_weights(relative))
+        || file_name(relative).starts_with("openvino_model")
+        || (!sole && holds_weights(relative))
 }
