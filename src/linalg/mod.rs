@@ -22,6 +22,7 @@
 mod eigen;
 mod error;
 mod exact;
+mod kernels;
 mod memory;
 mod orthonormal;
 mod product;

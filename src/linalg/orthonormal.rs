@@ -9,9 +9,10 @@ use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch, re
 use faer::{Conj, Mat, Par};
 
 use super::Scalar;
+use super::product::Team;
 
 /// Replaces the columns of `a`, shape `(m, k)` with `m >= k`, by an orthonormal basis of a space that contains theirs.
-pub(crate) fn orthonormalize<T: Scalar>(a: &mut Mat<T>) {
+pub(crate) fn orthonormalize<T: Scalar>(_team: &Team, a: &mut Mat<T>) {
     let (m, k) = (a.nrows(), a.ncols());
     if k == 0 {
         return;

@@ -7,11 +7,14 @@ use faer::linalg::matmul::matmul as gemm;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use super::Scalar;
+use super::kernels::squares;
 
 /// Multiply-adds below which a product is not worth cutting in two.
 const SMALLEST_CUT: usize = 1 << 22;
 /// Pieces a product is cut into at most: a power of two, for recursive halving.
 const MOST_PIECES: usize = 8;
+/// Side of a triangle that is computed as a square.
+const TRIANGLE: usize = 128;
 /// Rows or columns that go into `f64` at a time.
 pub(crate) const PANEL: usize = 512;
 
@@ -217,41 +220,107 @@ pub(crate) fn magnitude<T: Scalar>(team: &Team, w: MatRef<'_, T>) -> Option<(f64
     let parts = team.map(w.ncols().div_ceil(PANEL), |panel| {
         let first = panel * PANEL;
         let columns = w.subcols(first, PANEL.min(w.ncols() - first));
-        columns.col_iter().fold((0.0f64, 0.0, true), |sums, column| {
-            column.iter().fold(sums, |(largest, squares, finite), &x| {
-                let x = x.to_f64();
-                (largest.max(x.abs()), x.mul_add(x, squares), finite && x.is_finite())
-            })
-        })
+        let (mut largest, mut sum) = (0.0f64, 0.0);
+        for column in columns.col_iter() {
+            let part = match column.try_as_col_major() {
+                Some(column) => squares(column.as_slice()),
+                None => squares(&column.iter().copied().collect::<Vec<_>>()),
+            };
+            largest = largest.max(part.0);
+            sum += part.1;
+        }
+        (largest, sum)
     });
-    let all = parts
-        .iter()
-        .fold((0.0f64, 0.0, true), |all, part| (all.0.max(part.0), all.1 + part.1, all.2 && part.2));
-    all.2.then_some((all.0, all.1))
+    let (largest, sum) = parts.iter().fold((0.0f64, 0.0), |all, part| (all.0.max(part.0), all.1 + part.1));
+    // squares of large f64 values overflow although the values are finite
+    let finite = sum.is_finite() || (0..w.ncols()).all(|j| w.col(j).iter().all(|x| x.to_f64().is_finite()));
+    finite.then_some((largest, sum))
 }
 
-/// `A^T A` in `f64`, both triangles filled. Panels of rows are widened one after the other.
-pub(crate) fn gram<T: Scalar>(team: &Team, a: MatRef<'_, T>) -> Mat<f64> {
+/// The lower triangle of `A^T A`, in `G`. Above its diagonal anything may stand. Panels of rows are converted one after the other.
+pub(crate) fn gram<T: Scalar, G: Scalar>(team: &Team, a: MatRef<'_, T>) -> Mat<G> {
     let n = a.ncols();
-    let mut sum = Mat::<f64>::zeros(n, n);
+    let mut sum = Mat::<G>::zeros(n, n);
     let rows_at_once = (4 * n).clamp(PANEL, 8 * PANEL);
     let mut first = 0;
     while first < a.nrows() {
         let rows = rows_at_once.min(a.nrows() - first);
-        let panel = a.subrows(first, rows);
-        let wide = widen(panel);
-        multiply(team, sum.as_mut(), Accum::Add, wide.transpose(), wide.as_ref(), 1.0);
+        let panel: Mat<G> = convert(team, a.subrows(first, rows));
+        update_triangle(team, sum.as_mut(), panel.transpose(), panel.as_ref(), G::from_f64(1.0));
         first += rows;
     }
     sum
 }
 
-/// A copy in `f64`.
-pub(crate) fn widen<T: Scalar>(a: MatRef<'_, T>) -> Mat<f64> {
-    Mat::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)].to_f64())
+/// `A += alpha L R` in the lower triangle of A; what stands above it is left undefined.
+pub(crate) fn update_triangle<T: Scalar>(
+    team: &Team,
+    a: MatMut<'_, T>,
+    left: MatRef<'_, T>,
+    right: MatRef<'_, T>,
+    alpha: T,
+) {
+    team.run(|| halve_triangle(team, a, left, right, alpha));
 }
 
-/// A copy rounded from `f64`.
-pub(crate) fn narrow<T: Scalar>(a: MatRef<'_, f64>) -> Mat<T> {
-    Mat::from_fn(a.nrows(), a.ncols(), |i, j| T::from_f64(a[(i, j)]))
+fn halve_triangle<T: Scalar>(
+    team: &Team,
+    a: MatMut<'_, T>,
+    left: MatRef<'_, T>,
+    right: MatRef<'_, T>,
+    alpha: T,
+) {
+    let n = a.nrows();
+    if n <= TRIANGLE {
+        gemm(a, Accum::Add, left, right, alpha, Par::Seq);
+        return;
+    }
+    let cut = (n / 2).next_multiple_of(16);
+    let (corner, _, below, rest) = a.split_at_mut(cut, cut);
+    let (left_top, left_bottom) = left.split_at_row(cut);
+    let (right_left, right_right) = right.split_at_col(cut);
+    team.join(
+        || multiply(team, below, Accum::Add, left_bottom, right_left, alpha),
+        || {
+            team.join(
+                || halve_triangle(team, corner, left_top, right_left, alpha),
+                || halve_triangle(team, rest, left_bottom, right_right, alpha),
+            );
+        },
+    );
+}
+
+/// A copy in another type. Tiles fit in the cache whichever way `a` is stored.
+pub(crate) fn convert<T: Scalar, G: Scalar>(team: &Team, a: MatRef<'_, T>) -> Mat<G> {
+    let mut copy = Mat::<G>::zeros(a.nrows(), a.ncols());
+    team.run(|| convert_into(team, a, copy.as_mut()));
+    copy
+}
+
+fn convert_into<T: Scalar, G: Scalar>(team: &Team, a: MatRef<'_, T>, mut copy: MatMut<'_, G>) {
+    const TILE: usize = 64;
+    if a.ncols() > TILE {
+        let cut = (a.ncols() / 2).next_multiple_of(TILE);
+        let (left, right) = copy.split_at_col_mut(cut);
+        let (from_left, from_right) = a.split_at_col(cut);
+        team.join(|| convert_into(team, from_left, left), || convert_into(team, from_right, right));
+        return;
+    }
+    if a.row_stride() == 1 {
+        for (to, from) in copy.col_iter_mut().zip(a.col_iter()) {
+            for (to, from) in to.iter_mut().zip(from.iter()) {
+                *to = G::from_f64(from.to_f64());
+            }
+        }
+        return;
+    }
+    for first in (0..a.nrows()).step_by(TILE) {
+        let rows = TILE.min(a.nrows() - first);
+        let (mut copy, a) = (copy.as_mut().subrows_mut(first, rows), a.subrows(first, rows));
+        for (i, from) in a.row_iter().enumerate() {
+            for (j, from) in from.iter().enumerate() {
+                copy[(i, j)] = G::from_f64(from.to_f64());
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use faer::{Mat, MatRef};
 use super::Scalar;
 use super::eigen::largest_eigenpairs;
 use super::orthonormal::orthonormalize;
-use super::product::{Team, gram, magnitude, narrow, product};
+use super::product::{Team, convert, gram, magnitude, product};
 
 /// Leading singular triples of a tall matrix.
 pub(crate) struct Triples<T> {
@@ -24,21 +24,21 @@ pub(crate) struct Triples<T> {
 /// The singular triples of the projection of `w` on the space `w basis`. `None` if an eigenvalue iteration failed.
 pub(crate) fn refine<T: Scalar>(team: &Team, w: MatRef<'_, T>, basis: MatRef<'_, T>) -> Option<Triples<T>> {
     let mut u = product(team, w, basis);
-    orthonormalize(&mut u);
+    orthonormalize(team, &mut u);
     let z = product(team, w.transpose(), u.as_ref());
     let (_, captured) = magnitude(team, z.as_ref())?;
     let rank = z.ncols();
-    let eigen = largest_eigenpairs(team, gram(team, z.as_ref()), rank)?;
-    let rotation = narrow::<T>(eigen.vectors.as_ref());
+    let eigen = largest_eigenpairs::<f64>(team, gram(team, z.as_ref()), rank)?;
+    let rotation: Mat<T> = convert(team, eigen.vectors.as_ref());
     let u = product(team, u.as_ref(), rotation.as_ref());
     let scaled = product(team, z.as_ref(), rotation.as_ref());
     let mut v = scaled.clone();
-    orthonormalize(&mut v);
+    orthonormalize(team, &mut v);
     let mut s = Vec::with_capacity(rank);
     for i in 0..rank {
         let (mut length, mut along) = (0.0f64, 0.0);
         for (x, y) in scaled.col(i).iter().zip(v.col(i).iter()) {
-            length = x.to_f64().mul_add(x.to_f64(), length);
+            length += x.to_f64() * x.to_f64();
             along += x.to_f64() * y.to_f64();
         }
         if along < 0.0 {

@@ -2,8 +2,10 @@
 
 use faer::traits::RealField;
 
+use super::kernels::FourColumns;
+
 mod sealed {
-    pub trait Sealed {}
+    pub trait Sealed: super::FourColumns {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
 }

@@ -36,7 +36,7 @@ impl Spectrum {
         values.sort_by(|a, b| b.total_cmp(a));
         let mut tails = vec![0.0; values.len() + 1];
         for (rank, value) in values.iter().enumerate().rev() {
-            tails[rank] = value.mul_add(*value, tails[rank + 1]);
+            tails[rank] = value * value + tails[rank + 1];
         }
         Self { values, tails }
     }

@@ -136,7 +136,8 @@ pub fn truncated_svd<T: Scalar>(
         norm_squared: prepared.norm_squared * unscale * unscale,
         tail_squared: tail * unscale * unscale,
         path,
-        spectrum: Some(Spectrum::new(values.into_iter().map(|value| value * unscale).collect())),
+        spectrum: values
+            .map(|values| Spectrum::new(values.into_iter().map(|value| value * unscale).collect())),
     };
     result.fix_signs();
     Ok(result)

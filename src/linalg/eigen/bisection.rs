@@ -5,7 +5,7 @@
 //!
 //! Reference: J. Demmel, "Applied Numerical Linear Algebra", 1997, section 5.3.4.
 
-use super::kernels::{SHIFTS as LANES, negative_pivots};
+use crate::linalg::kernels::{SHIFTS as LANES, negative_pivots};
 use crate::linalg::product::Team;
 
 /// Halvings from the norm to its last digit.

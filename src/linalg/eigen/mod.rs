@@ -5,7 +5,6 @@
 
 mod bisection;
 mod inverse;
-mod kernels;
 mod tridiagonal;
 
 use faer::diag::Diag;
@@ -17,7 +16,7 @@ use faer::linalg::evd::{
 use faer::{Mat, Par};
 
 use super::Scalar;
-use super::product::{Team, narrow};
+use super::product::{Team, convert};
 use bisection::largest_eigenvalues;
 use inverse::eigenvectors;
 use tridiagonal::{Tridiagonal, tridiagonalize};
@@ -57,7 +56,7 @@ impl<T: Scalar> Reduced<T> {
         } else {
             all_vectors(&self.0.diagonal, &self.0.subdiagonal, count)?
         };
-        Some(self.0.back_transform(team, narrow(vectors.as_ref())))
+        Some(self.0.back_transform(team, convert(team, vectors.as_ref())))
     }
 }
 

@@ -5,18 +5,20 @@
 //!
 //! Reference: J. Dongarra, S. Hammarling, D. Sorensen, "Block reduction of matrices to condensed forms", 1989.
 
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef};
 
-use super::kernels::{add_scaled, dot, symmetric_product};
 use crate::linalg::Scalar;
-use crate::linalg::product::{Team, multiply, product};
+use crate::linalg::kernels::{add_scaled, dot, symmetric_product};
+use crate::linalg::product::{Team, multiply, product, update_triangle};
 
-/// Columns that are reduced before the trailing matrix is updated.
+/// Columns that are reduced before the trailing matrix is updated: more make better products, and more work on them before.
 const PANEL: usize = 32;
+/// The same for small matrices, which stay in the cache anyway.
+const SMALL_PANEL: usize = 16;
+/// Sides up to this are small.
+const SMALL: usize = 512;
 /// Reflectors that are applied together.
 const BLOCK: usize = 64;
-/// Columns of the trailing matrix that are updated by one product.
-const UPDATE: usize = 192;
 /// Bytes of a triangle from which reading it is shared among threads.
 const SHARED_BYTES: usize = 1 << 20;
 /// Parts a shared triangle is cut into, whatever the number of threads.
@@ -44,9 +46,10 @@ fn reduce<T: Scalar>(team: &Team, mut a: Mat<T>) -> Tridiagonal<T> {
     let (mut diagonal, mut subdiagonal) = (vec![0.0; n], vec![0.0; n.saturating_sub(1)]);
     let mut scales = vec![zero; n.saturating_sub(2)];
     let mut sums = vec![zero; PARTS * n];
+    let panel = if n <= SMALL { SMALL_PANEL } else { PANEL };
     let mut first = 0;
     while first + 2 < n {
-        let count = PANEL.min(n - 2 - first);
+        let count = panel.min(n - 2 - first);
         // [V, W]: the panel's reflection vectors and what they do to the trailing matrix, A - V Wt - W Vt
         let mut vw = Mat::<T>::zeros(n, 2 * count);
         for p in 0..count {
@@ -84,7 +87,8 @@ fn reduce<T: Scalar>(team: &Team, mut a: Mat<T>) -> Tridiagonal<T> {
         first += count;
         let wv = Mat::from_fn(n - first, 2 * count, |i, c| vw[(first + i, (c + count) % (2 * count))]);
         let trailing = a.as_mut().submatrix_mut(first, first, n - first, n - first);
-        update(team, trailing, vw.as_ref().subrows(first, n - first), wv.as_ref());
+        let minus = T::from_f64(-1.0);
+        update_triangle(team, trailing, vw.as_ref().subrows(first, n - first), wv.transpose(), minus);
     }
     for j in first..n {
         diagonal[j] = a[(j, j)].to_f64();
@@ -200,29 +204,6 @@ fn spread<P: Send>(team: &Team, mut parts: Vec<P>, work: &(impl Fn(P) + Sync)) {
     }
     let upper = parts.split_off(parts.len() / 2);
     team.join(|| spread(team, parts, work), || spread(team, upper, work));
-}
-
-/// `A -= L Rt` in the lower triangle of A, and in the blocks on its diagonal.
-fn update<T: Scalar>(team: &Team, a: MatMut<'_, T>, left: MatRef<'_, T>, right: MatRef<'_, T>) {
-    let n = a.nrows();
-    if n <= UPDATE {
-        let minus = T::from_f64(-1.0);
-        faer::linalg::matmul::matmul(a, Accum::Add, left, right.transpose(), minus, Par::Seq);
-        return;
-    }
-    let cut = (n / 2).next_multiple_of(16);
-    let (corner, _, below, rest) = a.split_at_mut(cut, cut);
-    let (left_top, left_bottom) = left.split_at_row(cut);
-    let (right_top, right_bottom) = right.split_at_row(cut);
-    team.join(
-        || multiply(team, below, Accum::Add, left_bottom, right_top.transpose(), T::from_f64(-1.0)),
-        || {
-            team.join(
-                || update(team, corner, left_top, right_top),
-                || update(team, rest, left_bottom, right_bottom),
-            );
-        },
-    );
 }
 
 fn slice<T: Scalar>(a: MatRef<'_, T>, column: usize) -> &[T] {
