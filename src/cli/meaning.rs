@@ -2,10 +2,11 @@
 
 use super::arguments::CompressArguments;
 use super::output::Failure;
-use crate::checkpoint::{Checkpoint, Record};
+use crate::checkpoint::{Checkpoint, RECORD_KEY};
 use crate::commands::CompressOptions;
 use crate::plan::{Effect, Pattern, RankRule, Recipe, Rule, Selector};
 use crate::report::Check;
+use anyhow::Context as _;
 use clap::ArgMatches;
 use std::path::Path;
 
@@ -99,28 +100,24 @@ fn flag_rule(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Opti
 }
 
 /// A recipe from a TOML file, or from what an earlier run wrote.
-fn read_recipe(path: &Path) -> Result<Recipe, Failure> {
+fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
     let place = path.display();
     let is_checkpoint = path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors");
-    if is_checkpoint {
-        let checkpoint = Checkpoint::open_path(path).map_err(crate::commands::CommandError::from)?;
-        let record = checkpoint.record().map(|record: &Record| record.recipe.clone());
-        let recipe =
-            record.ok_or_else(|| Failure::new(format!("`{place}` is not factored: it has no recipe")))?;
-        return Recipe::from_json(&recipe).map_err(|error| Failure::new(format!("`{place}`: {error}")));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("can't read `{place}`: {error}")))?;
-    if path.extension().is_some_and(|extension| extension == "json") {
-        let value: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|error| Failure::new(format!("`{place}` is not JSON: {error}")))?;
-        let recipe = value
-            .get("recipe")
-            .or_else(|| value.get(crate::checkpoint::RECORD_KEY)?.get("recipe"))
-            .ok_or_else(|| Failure::new(format!("`{place}` holds no recipe: no key `recipe`")))?;
-        return Recipe::from_json(recipe).map_err(|error| Failure::new(format!("`{place}`: {error}")));
-    }
-    Recipe::parse_toml(&text).map_err(|error| Failure::new(format!("recipe `{place}`: {error}")))
+    let stored = if is_checkpoint {
+        let checkpoint = Checkpoint::open_path(path)?;
+        let record = checkpoint.record().with_context(|| format!("`{place}` is not factored: it has no recipe"))?;
+        record.recipe.clone()
+    } else {
+        let text = std::fs::read_to_string(path).with_context(|| format!("can't read `{place}`"))?;
+        if path.extension().is_none_or(|extension| extension != "json") {
+            return Recipe::parse_toml(&text).with_context(|| format!("recipe `{place}`"));
+        }
+        let value: serde_json::Value =
+            serde_json::from_str(&text).with_context(|| format!("`{place}` is not JSON"))?;
+        let recipe = value.get("recipe").or_else(|| value.get(RECORD_KEY)?.get("recipe"));
+        recipe.with_context(|| format!("`{place}` holds no recipe: no key `recipe`"))?.clone()
+    };
+    Recipe::from_json(&stored).with_context(|| format!("`{place}`"))
 }
 
 /// Refuses a page that could not be written, or that would lie in the way, before the work begins.

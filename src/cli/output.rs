@@ -1,7 +1,6 @@
 //! What is printed: results on stdout, all else on stderr. A reader that goes away is not an error.
 
 use crate::commands::CommandError;
-use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,18 +41,24 @@ impl Failure {
 impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         let hint = error.hint();
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            // A transparent error repeats its cause.
-            if !message.ends_with(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
+        Self { hint, ..Self::from(anyhow::Error::from(error)) }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    /// One line of the error and its causes; an error that only passes its cause on is not said twice.
+    fn from(error: anyhow::Error) -> Self {
+        let mut message = String::new();
+        for cause in error.chain().map(ToString::to_string) {
+            if message.ends_with(&cause) {
+                continue;
             }
-            source = cause.source();
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(&cause);
         }
-        Self { message, hint, code: 1 }
+        Self::new(message)
     }
 }
 
