@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     foreign::{Format, conversion},
-    hub::HubError,
+    hub_error::HubError,
     problem::{Problem, Problems},
     record::RecordError,
 };
