@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     foreign::{Format, conversion},
-    hub::HubError,
+    hub_error::HubError,
     problem::{Problem, Problems},
     record::RecordError,
 };
@@ -146,7 +146,7 @@ impl CheckpointError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Foreign { path, format } => format.hint(path),
+            Self::Foreign { path, format } => Some(format.hint(path)),
             Self::OnlyForeign { files, .. } => files.first().and_then(|file| conversion(file)),
             Self::Ambiguous { .. } => Some("name one of the files instead of the directory".to_owned()),
             Self::NoWeights { .. } => {

@@ -55,13 +55,13 @@ impl Format {
         pickled.then_some(Self::Pickle)
     }
 
-    pub(crate) fn hint(self, path: &Path) -> Option<String> {
+    pub(crate) fn hint(self, path: &Path) -> String {
         match self {
-            Self::Zip | Self::Pickle => Some(torch_conversion(path)),
-            Self::Hdf5 => conversion(path).or_else(|| Some(transformers_conversion("from_tf=True"))),
-            Self::Gguf => Some("factor the checkpoint that the GGUF file was made from".to_owned()),
-            Self::LfsPointer => Some("fetch the contents with `git lfs pull`".to_owned()),
-            Self::Html => Some("download the file itself, not its page".to_owned()),
+            Self::Zip | Self::Pickle => torch_conversion(path),
+            Self::Hdf5 => transformers_conversion("from_tf=True"),
+            Self::Gguf => "factor the checkpoint that the GGUF file was made from".to_owned(),
+            Self::LfsPointer => "fetch the contents with `git lfs pull`".to_owned(),
+            Self::Html => "download the file itself, not its page".to_owned(),
         }
     }
 }

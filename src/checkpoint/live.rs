@@ -91,10 +91,10 @@ impl Folder {
                 {
                     failure = error;
                 }
-                Err(source) => return Err(OutputError::Unwritable { path: parent.to_owned(), source }),
+                Err(source) => return Err(refused(parent, source)),
             }
         }
-        Err(OutputError::Unwritable { path: parent.to_owned(), source: failure })
+        Err(refused(parent, failure))
     }
 
     /// What will get the final name.
@@ -164,6 +164,16 @@ fn sweep_one(parent: &Path, path: &Path) {
     }
     let _ = remove_any(&path.join("content"));
     let _ = fs::remove_dir_all(path);
+}
+
+/// Tells a folder that takes no files from one that is full.
+fn refused(parent: &Path, source: io::Error) -> OutputError {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OutputError::Unwritable { path: parent.to_owned(), source }
+        }
+        _ => OutputError::write(parent)(source),
+    }
 }
 
 /// Creates and locks the lock file of a staging folder.

@@ -32,6 +32,7 @@ mod folder;
 mod foreign;
 mod header;
 mod hub;
+mod hub_error;
 mod json;
 mod layout;
 mod live;
@@ -53,7 +54,8 @@ pub use dtype::{Dtype, dtype_bits, dtype_bytes, dtype_from_name, dtype_name, is_
 pub use error::CheckpointError;
 pub use foreign::Format;
 pub use header::{Header, HeaderTensor};
-pub use hub::{Hub, HubError};
+pub use hub::Hub;
+pub use hub_error::HubError;
 pub use live::abandon_all;
 pub use map::TensorBytes;
 pub use natural::natural_order;

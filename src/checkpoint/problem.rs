@@ -72,7 +72,7 @@ pub enum Problem {
         dtype: String,
     },
     /// The shape is too large for any memory.
-    #[error("tensor `{tensor}` of shape {shape:?} is larger than 2^64 bytes")]
+    #[error("tensor `{tensor}` of shape {shape:?} is too large for any file")]
     Overflow {
         /// The tensor.
         tensor: String,

@@ -80,8 +80,8 @@ fn as_child_publish_again_and_again() {
         ] {
             let options = OutputOptions { overwrite: true, max_shard_bytes: 20_000, ..options };
             let staging = Staging::create(&options, &tensors).unwrap();
-            staging.write("a", &[round; 20_000]).unwrap();
-            staging.write("b", &[round; 20_000]).unwrap();
+            staging.write("a", &vec![round; 20_000]).unwrap();
+            staging.write("b", &vec![round; 20_000]).unwrap();
             staging.publish(None).unwrap();
         }
     }
@@ -153,8 +153,8 @@ fn as_child_abandon() {
 #[test]
 fn an_interrupted_run_leaves_nothing_behind() {
     let folder = folder();
-    let mut child = start("interrupt::as_child_abandon", folder.path());
-    wait_for(&mut child, "abandoned");
-    assert!(child.wait().unwrap().success());
+    let output = start("interrupt::as_child_abandon", folder.path()).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("abandoned"), "{text}");
     assert_eq!(names(folder.path()), ["done"]);
 }

@@ -1,5 +1,7 @@
 //! Widening is exact; narrowing rounds once, to the nearest, ties to even.
 
+use std::cmp::Ordering;
+
 use fnl::checkpoint::{Dtype, numeric};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
@@ -19,7 +21,11 @@ fn nearest(value: f64, dtype: Dtype) -> u16 {
         if wide(middle) <= magnitude { low = middle } else { high = middle }
     }
     let (below, above) = (magnitude - wide(low), wide(high) - magnitude);
-    let up = above < below || (above == below && low & 1 == 1);
+    let up = match above.total_cmp(&below) {
+        Ordering::Less => true,
+        Ordering::Equal => low & 1 == 1,
+        Ordering::Greater => false,
+    };
     let bits = if up { high } else { low };
     if value.is_sign_negative() { bits | 0x8000 } else { bits }
 }

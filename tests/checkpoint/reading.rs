@@ -1,6 +1,9 @@
 //! What an open checkpoint tells, and what it costs.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use fnl::checkpoint::{Checkpoint, Dtype, OutputOptions, Source, Staging};
 
@@ -109,10 +112,14 @@ fn side_files_are_listed_and_further_copies_of_the_weights_apart() {
         ".git/config",
         ".cache/huggingface/x",
     ] {
-        put(folder.path(), name, if name.ends_with(".json") { "{}" } else { "x" });
+        put(
+            folder.path(),
+            name,
+            if Path::new(name).extension().is_some_and(|end| end == "json") { "{}" } else { "x" },
+        );
     }
     put(folder.path(), "model.safetensors", bytes_file(&[("a", 1)], ""));
-    let listed = |folder: &std::path::Path| {
+    let listed = |folder: &Path| {
         let files = Checkpoint::open_path(folder).unwrap().side_files().unwrap();
         let text = |paths: Vec<PathBuf>| -> Vec<String> {
             paths.iter().map(|path| path.display().to_string()).collect()

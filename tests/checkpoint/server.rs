@@ -102,15 +102,9 @@ impl State {
         if let Some(name) = path.strip_prefix("/elsewhere/") {
             return self.send_file(stream, name, headers, true);
         }
-        if let Some(token) = &self.manners.token {
-            if headers.get("authorization") != Some(&format!("Bearer {token}")) {
-                return send(
-                    stream,
-                    "401 Unauthorized",
-                    &[],
-                    b"{\"error\":\"Invalid username or password.\"}",
-                );
-            }
+        let expected = self.manners.token.as_ref().map(|token| format!("Bearer {token}"));
+        if expected.is_some() && headers.get("authorization") != expected.as_ref() {
+            return send(stream, "401 Unauthorized", &[], b"{\"error\":\"Invalid username or password.\"}");
         }
         if self.manners.gated {
             return send(stream, "403 Forbidden", &[], b"{\"error\":\"gated\"}");
