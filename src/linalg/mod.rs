@@ -23,6 +23,7 @@ mod eigen;
 mod error;
 mod exact;
 mod kernels;
+mod krylov;
 mod memory;
 mod orthonormal;
 mod product;

@@ -6,8 +6,9 @@ use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
 use super::exact::{exact, values};
+use super::krylov::{krylov, krylov_pays};
 use super::product::{Team, magnitude, residual};
-use super::refine::Triples;
+use super::refine::{Triples, refine};
 use super::{LinalgError, Scalar, Spectrum, TruncatedSvd};
 
 /// Which method computes a truncated decomposition.
@@ -123,8 +124,17 @@ pub fn truncated_svd<T: Scalar>(
         return Err(LinalgError::RankOutOfRange { rank, rows, cols });
     }
     let tall = prepared.tall();
-    let (triples, values, path) =
-        exact(&team, tall, rank).ok_or(LinalgError::NoConvergence { rows, cols })?;
+    let iterate = match options.method {
+        SvdMethod::Exact => false,
+        SvdMethod::Iterative => true,
+        SvdMethod::Auto => krylov_pays(tall.nrows(), tall.ncols(), rank),
+    };
+    let basis = if iterate { krylov(&team, tall, rank, prepared.norm_squared) } else { None };
+    let (triples, values, path) = match basis {
+        Some(basis) => refine(&team, tall, basis.as_ref()).map(|triples| (triples, None, SvdPath::Krylov)),
+        None => exact(&team, tall, rank),
+    }
+    .ok_or(LinalgError::NoConvergence { rows, cols })?;
     let tail = tail_squared(&team, tall, prepared.norm_squared, &triples);
     let Triples { u, s, v, .. } = triples;
     let (u, v) = if prepared.wide { (v, u) } else { (u, v) };
