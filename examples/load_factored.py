@@ -119,7 +119,8 @@ def file_names(model: nn.Module) -> dict[str, str]:
         return {name: name for name in state}
     own = {id(tensor): name for name, tensor in state.items()}
     reverted = revert_weight_conversion(model, state) if hasattr(model, "base_model_prefix") else state
-    return {name: own[id(tensor)] for name, tensor in reverted.items() if id(tensor) in own}
+    same = {name: name for name, tensor in reverted.items() if state.get(name) is tensor}  # of tied names, its own
+    return {name: own[id(tensor)] for name, tensor in reverted.items() if id(tensor) in own} | same
 
 
 def load_factored(model: nn.Module, path: str | Path) -> nn.Module:
@@ -149,7 +150,8 @@ def load_factored(model: nn.Module, path: str | Path) -> nn.Module:
         names |= {name: module + name[len(stem):] for name in tensors if re.match(re.escape(stem) + r"\.\d+\.", name)}
         everywhere = dict(model.named_modules(remove_duplicate=False))
         uses = {name for name, other in everywhere.items() if getattr(other, "weight", None) is dense.weight}
-        uses |= {name.removesuffix(".weight") for name in map(own_name, facts.get("tied_with", [])) if name}
+        chains = {name.removesuffix(".weight") for name in map(own_name, facts.get("tied_with", [])) if name}
+        uses = (uses - chains) | {module}  # those have their own factors in the file
         for use in uses:
             other, (parent, _, child) = everywhere[use], use.rpartition(".")
             head = isinstance(dense, nn.Embedding) and isinstance(other, nn.Linear)
@@ -178,7 +180,7 @@ def from_factored(path: str | Path, auto_class: Any = None) -> nn.Module:
     if auto_class is None:
         model = getattr(transformers, config.architectures[0])._from_config(config)
     else:
-        model = auto_class.from_config(config)
+        model = getattr(auto_class, "from_config", auto_class)(config)
     if (Path(path) / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(path)
     return load_factored(model, path).eval()

@@ -38,6 +38,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),
     };
+    output::show_warnings();
     // An interrupt leaves nothing behind, wherever the work is.
     let handler = ctrlc::set_handler(|| {
         crate::checkpoint::abandon_all();

@@ -90,6 +90,18 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
+/// Shows the library's warnings on stderr.
+pub(super) fn show_warnings() {
+    let format = tracing_subscriber::fmt::format().without_time().with_target(false).compact();
+    let subscriber = tracing_subscriber::fmt()
+        .event_format(format)
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(io::stderr)
+        .with_ansi(false);
+    // Only a program that has set another up already can refuse this one.
+    let _ = tracing::subscriber::set_global_default(subscriber.finish());
+}
+
 pub(super) fn warn(message: &str) {
     let _ = writeln!(io::stderr(), "warning: {message}");
 }
