@@ -96,7 +96,7 @@ pub(super) struct CompressArguments {
     #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
     pub(super) layer_keep: Option<f64>,
 
-    /// How a budget is spread over layers [default: uniform]
+    /// How a budget is spread over layers [default: spectral]
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Rank")]
     pub(super) allocate: Option<AllocateValue>,
 

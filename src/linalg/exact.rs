@@ -7,7 +7,7 @@ use faer::{Mat, MatRef, Par};
 
 use super::Scalar;
 use super::eigen::Reduced;
-use super::product::{Team, convert, gram};
+use super::product::{Team, convert, gram, magnitude, product};
 use super::refine::{Triples, refine};
 use super::svd::SvdPath;
 
@@ -39,9 +39,7 @@ pub(crate) fn exact<T: Scalar>(team: &Team, w: MatRef<'_, T>, rank: usize) -> Op
     let values = roots(&eigenvalues);
     // an f32 matrix says nothing about such values itself; an f64 matrix does
     if is_double::<T>() && values[rank - 1] < GRAM_FLOOR * values[0] {
-        let (vectors, values) = bidiagonal(w, rank)?;
-        let triples = refine(team, w, vectors.as_ref())?;
-        return Some((triples, Some(values), SvdPath::Svd));
+        return bidiagonal(team, w, rank);
     }
     let vectors: Mat<T> = convert(team, reduced.vectors(team, &eigenvalues, rank)?.as_ref());
     Some((refine(team, w, vectors.as_ref())?, Some(values), SvdPath::Gram))
@@ -65,18 +63,22 @@ fn is_double<T: Scalar>() -> bool {
     T::PRECISION < GRAM_FLOOR * GRAM_FLOOR
 }
 
-/// The right singular vectors and all singular values, by bidiagonalization.
-fn bidiagonal<T: Scalar>(w: MatRef<'_, T>, rank: usize) -> Option<(Mat<T>, Vec<f64>)> {
+/// The leading triples and all singular values, by bidiagonalization.
+fn bidiagonal<T: Scalar>(team: &Team, w: MatRef<'_, T>, rank: usize) -> Option<Direct<T>> {
     let (m, n) = (w.nrows(), w.ncols());
     let mut s = Diag::<T>::zeros(n);
-    let mut v = Mat::<T>::zeros(n, n);
-    let (no, thin, params) = (ComputeSvdVectors::No, ComputeSvdVectors::Thin, faer::prelude::default());
-    let mut memory = MemBuffer::new(svd_scratch::<T>(m, n, no, thin, Par::Seq, params));
+    let (mut u, mut v) = (Mat::<T>::zeros(m, n), Mat::<T>::zeros(n, n));
+    let (thin, params) = (ComputeSvdVectors::Thin, faer::prelude::default());
+    let mut memory = MemBuffer::new(svd_scratch::<T>(m, n, thin, thin, Par::Seq, params));
     let stack = MemStack::new(&mut memory);
-    svd(w, s.as_mut(), None, Some(v.as_mut()), Par::Seq, stack, faer::prelude::default()).ok()?;
-    let values = (0..n).map(|i| s[i].to_f64()).collect();
+    let params = faer::prelude::default();
+    svd(w, s.as_mut(), Some(u.as_mut()), Some(v.as_mut()), Par::Seq, stack, params).ok()?;
+    u.truncate(m, rank);
     v.truncate(n, rank);
-    Some((v, values))
+    let (_, captured) = magnitude(team, product(team, w.transpose(), u.as_ref()).as_ref())?;
+    let values: Vec<f64> = (0..n).map(|i| s[i].to_f64()).collect();
+    let triples = Triples { u, s: values[..rank].to_vec(), v, captured };
+    Some((triples, Some(values), SvdPath::Svd))
 }
 
 fn roots(eigenvalues: &[f64]) -> Vec<f64> {

@@ -29,7 +29,9 @@ pub(crate) fn refine<T: Scalar>(team: &Team, w: MatRef<'_, T>, basis: MatRef<'_,
     let (_, captured) = magnitude(team, z.as_ref())?;
     let rank = z.ncols();
     let eigen = largest_eigenpairs::<f64>(team, gram(team, z.as_ref()), rank)?;
-    let rotation: Mat<T> = convert(team, eigen.vectors.as_ref());
+    // vectors of close eigenvalues are orthogonal to fewer digits than U and V shall be
+    let mut rotation: Mat<T> = convert(team, eigen.vectors.as_ref());
+    orthonormalize(team, &mut rotation);
     let u = product(team, u.as_ref(), rotation.as_ref());
     let scaled = product(team, z.as_ref(), rotation.as_ref());
     let mut v = scaled.clone();

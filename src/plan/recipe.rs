@@ -147,9 +147,9 @@ pub enum ConvScheme {
 #[serde(rename_all = "lowercase")]
 pub enum Allocate {
     /// The same part of every layer's parameters.
-    #[default]
     Uniform,
-    /// Where singular values are largest for their cost.
+    /// Where singular values are largest for their cost; some layers may stay dense.
+    #[default]
     Spectral,
 }
 
