@@ -107,7 +107,7 @@ fn killed_at_any_moment_the_final_name_is_whole() {
         // The next run has no trouble with what is left, and takes it away.
         let mut again = vec!["in.safetensors", NEW, "--out=work/out/", "-q"];
         again.extend((overwrite || done).then_some("--overwrite"));
-        // A run that dies with half the others needs no cleaning: several pile up, then one run clears them all.
+        // Up to three kills pile up before a run clears what all of them left.
         if number % 3 == 0 || number == 49 {
             let run = scene.place.run(again).exits(0);
             assert_eq!(scene.target().as_ref(), Some(&scene.new), "after {moment:?}");
@@ -121,9 +121,38 @@ fn killed_at_any_moment_the_final_name_is_whole() {
     assert!(staged >= 10, "only {staged} of 50 kills came while something was being written");
 }
 
+/// The same where the output is a file, which another system call replaces.
+#[test]
+fn killed_while_a_file_is_replaced_it_is_whole() {
+    let place = Place::new();
+    place.write("in.safetensors", linears(12, 192));
+    place.run(["in.safetensors", OLD, "--out=old.safetensors", "-q"]).exits(0);
+    let start = Instant::now();
+    place.run(["in.safetensors", NEW, "--out=new.safetensors", "-q"]).exits(0);
+    let run_time = start.elapsed();
+    let (old, new) = (place.read("old.safetensors"), place.read("new.safetensors"));
+    std::fs::create_dir(place.join("work")).expect("a folder");
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    let arguments = ["in.safetensors", NEW, "--out=work/out.safetensors", "--overwrite", "-q"];
+    for _ in 0..10 {
+        place.write("work/out.safetensors", &old);
+        let moment = run_time.mul_f64(random.random_range(0.0..1.0));
+        let mut child =
+            place.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a start");
+        sleep(moment);
+        child.kill().expect("a kill");
+        child.wait().expect("an end");
+        let found = place.read("work/out.safetensors");
+        assert!(found == old || found == new, "after {moment:?} there are {} other bytes", found.len());
+    }
+    place.run(arguments).exits(0);
+    assert_eq!(snapshot(&place.join("work")), Folder::from([("out.safetensors".into(), Content::File(new))]));
+}
+
 #[cfg(unix)]
 fn signal(name: &str, child: &Child) {
-    let status = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().expect("kill");
+    let status =
+        Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().expect("kill");
     assert!(status.success(), "the child is still ours to signal");
 }
 
@@ -166,6 +195,27 @@ fn an_interrupt_leaves_nothing_behind() {
     assert!(stopped >= 5, "only {stopped} of 16 runs were stopped");
 }
 
+/// From the rename on there is nothing to take back: the run is done, whatever comes then.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "an interrupt after the rename exits with 130 and says that nothing was written"]
+fn an_interrupt_after_the_end_does_not_deny_it() {
+    let scene = Scene::new();
+    for _ in 0..40 {
+        scene.prepare(false);
+        let child = scene.start(false);
+        while !scene.place.join("work/out").exists() {
+            std::hint::spin_loop();
+        }
+        signal("INT", &child);
+        let output = child.wait_with_output().expect("an end");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(scene.target().as_ref(), Some(&scene.new));
+        assert!(!stderr.contains("nothing was written"), "{:?}, {stderr}", output.status);
+        assert!(scene.leftovers().is_empty(), "{:?}", scene.leftovers());
+    }
+}
+
 /// Stops a run as soon as its staging folder is there, so that what follows happens in the middle of it.
 #[cfg(target_os = "linux")]
 fn start_and_freeze(mut command: Command, folder: &Path) -> Child {
@@ -194,7 +244,11 @@ struct Mount(PathBuf);
 impl Mount {
     fn new(path: PathBuf, options: &str) -> Self {
         std::fs::create_dir(&path).expect("a folder");
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).status().expect("mount");
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&path)
+            .status()
+            .expect("mount");
         assert!(status.success(), "mounting needs root");
         Self(path)
     }
@@ -220,7 +274,10 @@ fn a_full_disk_is_refused_up_front() {
     let disk = Mount::new(place.join("disk"), "size=256k");
     for out in ["--out=disk/out/", "--out=disk/out.safetensors"] {
         let run = place.run(["in.safetensors", NEW, out]).exits(1).stdout_is_empty();
-        let run = run.stderr_has("error: no space in `").stderr_has(": the output needs ").stderr_has(" 256 KiB free\n");
+        let run = run
+            .stderr_has("error: no space in `")
+            .stderr_has(": the output needs ")
+            .stderr_has(" 256 KiB free\n");
         // No layer was factored for nothing.
         run.stderr_has("\nhint: free some space or write to another disk\n");
         assert!(disk.names().is_empty(), "{:?}", disk.names());
@@ -236,7 +293,8 @@ fn space_that_vanishes_during_a_run_leaves_the_old_content() {
     let disk = Mount::new(place.join("disk"), "size=4m");
     place.run(["in.safetensors", OLD, "--out=disk/out/", "-q"]).exits(0);
     let old = snapshot(&place.join("disk/out"));
-    let command = place.command(["in.safetensors", NEW, "--out=disk/out/", "--overwrite", "-q", "--threads=1"]);
+    let command =
+        place.command(["in.safetensors", NEW, "--out=disk/out/", "--overwrite", "-q", "--threads=1"]);
     let child = start_and_freeze(command, &disk.0);
     let filler = place.join("disk/filler");
     std::fs::write(&filler, vec![1u8; 8 << 20]).expect_err("the disk is full");
@@ -245,11 +303,15 @@ fn space_that_vanishes_during_a_run_leaves_the_old_content() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(output.stdout.is_empty());
-    assert!(stderr.starts_with("error: cannot write `") && stderr.contains("No space left on device"), "{stderr}");
+    assert!(
+        stderr.starts_with("error: cannot write `") && stderr.contains("No space left on device"),
+        "{stderr}"
+    );
     assert!(stderr.ends_with("hint: free some space or write to another disk\n"), "{stderr}");
     std::fs::remove_file(filler).expect("the filler");
     assert_eq!(snapshot(&place.join("disk/out")), old);
-    let beside: Vec<_> = std::fs::read_dir(&disk.0).expect("the disk").flatten().map(|entry| entry.file_name()).collect();
+    let beside: Vec<_> =
+        std::fs::read_dir(&disk.0).expect("the disk").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(beside, ["out"], "nothing is left");
 }
 

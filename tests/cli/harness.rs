@@ -81,7 +81,8 @@ impl Run {
     /// The one JSON document that stdout is: anything before or after it fails to parse.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| self.fail(&format!("stdout is not one document: {error}")))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| self.fail(&format!("stdout is not one document: {error}")))
     }
 }
 
@@ -111,7 +112,8 @@ impl Place {
     }
 
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.join(name)).unwrap_or_else(|error| panic!("{name}: {error}; there are {:?}", self.names()))
+        fs::read(self.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}; there are {:?}", self.names()))
     }
 
     pub(crate) fn text(&self, name: &str) -> String {
@@ -251,13 +253,18 @@ pub(crate) fn header(bytes: &[u8]) -> (Value, usize) {
 pub(crate) fn shapes(bytes: &[u8]) -> BTreeMap<String, Vec<usize>> {
     let (header, _) = header(bytes);
     let tensors = header.as_object().expect("an object").iter().filter(|(name, _)| *name != "__metadata__");
-    tensors.map(|(name, tensor)| (name.clone(), serde_json::from_value(tensor["shape"].clone()).expect("a shape"))).collect()
+    tensors
+        .map(|(name, tensor)| {
+            (name.clone(), serde_json::from_value(tensor["shape"].clone()).expect("a shape"))
+        })
+        .collect()
 }
 
 /// The bytes of one tensor in a file.
 pub(crate) fn range_of(bytes: &[u8], tensor: &str) -> std::ops::Range<usize> {
     let (header, start) = header(bytes);
-    let offsets: [usize; 2] = serde_json::from_value(header[tensor]["data_offsets"].clone()).expect("offsets");
+    let offsets: [usize; 2] =
+        serde_json::from_value(header[tensor]["data_offsets"].clone()).expect("offsets");
     start + offsets[0]..start + offsets[1]
 }
 

@@ -46,11 +46,13 @@ fn attributes(page: &str) -> Vec<(String, String)> {
 
 fn assert_self_contained(page: &str) {
     let attributes = attributes(page);
-    let ids: BTreeSet<&str> = attributes.iter().filter(|(name, _)| name == "id").map(|(_, value)| value.as_str()).collect();
+    let ids: BTreeSet<&str> =
+        attributes.iter().filter(|(name, _)| name == "id").map(|(_, value)| value.as_str()).collect();
     for (name, value) in &attributes {
         assert!(!["src", "srcset", "action", "data"].contains(&name.as_str()), "{name}={value}");
         if name.ends_with("href") {
-            let anchor = value.strip_prefix('#').unwrap_or_else(|| panic!("{name}={value} leads out of the page"));
+            let anchor =
+                value.strip_prefix('#').unwrap_or_else(|| panic!("{name}={value} leads out of the page"));
             assert!(ids.contains(anchor), "{value} leads nowhere");
         }
     }
@@ -63,7 +65,9 @@ fn assert_self_contained(page: &str) {
 fn the_page_holds_every_layer_and_fetches_nothing() {
     for (input, out) in [(silero(), "out.safetensors"), (fixture("tiny-bert"), "out")] {
         let place = Place::new();
-        let run = place.run([&input, "--rank=8", "--out", out, "--report=page.html", "--json", "--max-error=0.01", "-q"]).exits(3);
+        let run = place
+            .run([&input, "--rank=8", "--out", out, "--report=page.html", "--json", "--max-error=0.01", "-q"])
+            .exits(3);
         let page = place.text("page.html");
         assert_self_contained(&page);
         let report = run.json();
@@ -125,7 +129,9 @@ fn a_page_that_cannot_be_written_is_refused_before_the_work() {
         ("folder", "`folder` is a folder, expected the name of a file"),
         ("none/page.html", "the folder `none` does not exist"),
     ] {
-        place.refuses(1, [&bert, "--rank=8", "--out=out", "--report", page]).stderr(&format!("error: {problem}\n"));
+        place
+            .refuses(1, [&bert, "--rank=8", "--out=out", "--report", page])
+            .stderr(&format!("error: {problem}\n"));
     }
 }
 
@@ -135,7 +141,9 @@ fn a_page_inside_the_output_is_refused_however_it_is_written() {
     let place = Place::new();
     let bert = fixture("tiny-bert");
     place.run([&bert, "--rank=8", "--out=out", "-q"]).exits(0);
-    for page in ["./out/page.html", "out/../out/page.html", &place.join("out/page.html").display().to_string()] {
+    for page in
+        ["./out/page.html", "out/../out/page.html", &place.join("out/page.html").display().to_string()]
+    {
         place
             .refuses(1, [&bert, "--rank=4", "--out=out", "--overwrite", "--report", page])
             .stderr_has("lies inside the output");

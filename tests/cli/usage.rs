@@ -33,9 +33,7 @@ fn what_is_missing_is_named() {
 fn a_rank_rule_is_needed() {
     let place = Place::new();
     let rules = "one of --rank, --rank-ratio, --energy, --keep, --layer-keep is needed\n";
-    place
-        .refuses(2, [&silero(), "--out", "x"])
-        .stderr(&format!("error: no rank is given: {rules}{HINT}"));
+    place.refuses(2, [&silero(), "--out", "x"]).stderr(&format!("error: no rank is given: {rules}{HINT}"));
     let no_rank = format!("error: the selected layers get no rank: {rules}{HINT}");
     place.refuses(2, [&silero(), "--out", "x", "--target", "conv2"]).stderr(&no_rank);
     place.refuses(2, [&silero(), "--out", "x", "--ignore", "conv2"]).stderr(&no_rank);
@@ -50,7 +48,10 @@ fn rank_rules_exclude_each_other() {
             let error = refused(&[&silero(), "--out", "x", first, second]);
             let names = [first, second].map(|rule| rule.split('=').next().unwrap_or_default().to_owned());
             assert!(error.contains("cannot be used with"), "{first} {second}: {error}");
-            assert!(names.iter().all(|name| error.contains(&format!("{name} <"))), "{first} {second}: {error}");
+            assert!(
+                names.iter().all(|name| error.contains(&format!("{name} <"))),
+                "{first} {second}: {error}"
+            );
         }
     }
 }
@@ -58,9 +59,13 @@ fn rank_rules_exclude_each_other() {
 #[test]
 fn parts_are_above_0_and_at_most_1() {
     for flag in ["--rank-ratio", "--energy", "--keep", "--layer-keep"] {
-        for value in ["0", "0.0", "-0", "1.5", "1.0000001", "nan", "NaN", "inf", "-1", "-inf", "", "half", "0,5"] {
+        for value in
+            ["0", "0.0", "-0", "1.5", "1.0000001", "nan", "NaN", "inf", "-1", "-inf", "", "half", "0,5"]
+        {
             let error = refused(&[&silero(), "--out", "x", &format!("{flag}={value}")]);
-            let expected = format!("error: invalid value '{value}' for '{flag} <F>': expected a number above 0 and at most 1");
+            let expected = format!(
+                "error: invalid value '{value}' for '{flag} <F>': expected a number above 0 and at most 1"
+            );
             let missing = format!("error: a value is required for '{flag} <F>' but none was supplied");
             assert!(error == expected || value.is_empty() && error == missing, "{flag}={value}: {error}");
         }
@@ -79,7 +84,8 @@ fn counts_are_whole_and_from_1_up() {
     for flag in ["--rank", "--round-to", "--threads"] {
         for value in ["0", "-1", "1.5", "8x", "99999999999999999999999"] {
             let error = refused(&[&silero(), "--out", "x", "--rank-ratio=0.5", &format!("{flag}={value}")]);
-            let expected = format!("error: invalid value '{value}' for '{flag} <N>': expected a whole number from 1 up");
+            let expected =
+                format!("error: invalid value '{value}' for '{flag} <N>': expected a whole number from 1 up");
             assert_eq!(error, expected);
         }
     }
@@ -90,7 +96,10 @@ fn limits_of_checks_are_numbers_from_0_up() {
     for flag in ["--max-error", "--max-keep"] {
         for value in ["-1", "nan", "inf", "low"] {
             let error = refused(&[&silero(), "--out", "x", "--rank=8", &format!("{flag}={value}")]);
-            assert_eq!(error, format!("error: invalid value '{value}' for '{flag} <F>': expected a number from 0 up"));
+            assert_eq!(
+                error,
+                format!("error: invalid value '{value}' for '{flag} <F>': expected a number from 0 up")
+            );
         }
     }
 }
@@ -131,7 +140,10 @@ fn words_are_listed_when_one_is_unknown() {
 
 #[test]
 fn unknown_flags_are_named() {
-    assert_eq!(refused(&[&silero(), "--rank=8", "--out=x", "--bogus"]), "error: unexpected argument '--bogus' found");
+    assert_eq!(
+        refused(&[&silero(), "--rank=8", "--out=x", "--bogus"]),
+        "error: unexpected argument '--bogus' found"
+    );
     for command in ["collapse", "verify", "inspect"] {
         assert_eq!(refused(&[command, "x", "--bogus"]), "error: unexpected argument '--bogus' found");
     }
@@ -149,7 +161,9 @@ fn patterns_that_cannot_be_read_are_wrong_usage() {
     let rank = "--rank=8";
     let out = "--out=x";
     for flag in ["--target", "--ignore"] {
-        place.refuses(2, [&silero(), rank, out, flag, ""]).stderr(&format!("error: a pattern is empty\n{HINT}"));
+        place
+            .refuses(2, [&silero(), rank, out, flag, ""])
+            .stderr(&format!("error: a pattern is empty\n{HINT}"));
         for (pattern, reason) in [
             ("re:(", "unclosed group"),
             ("re:[", "unclosed character class"),
@@ -160,7 +174,7 @@ fn patterns_that_cannot_be_read_are_wrong_usage() {
                 .stderr(&format!("error: pattern `{pattern}` is not a regular expression: {reason}\n{HINT}"));
         }
     }
-    place
-        .refuses(2, ["inspect", &silero(), "--target", "re:["])
-        .stderr(&format!("error: pattern `re:[` is not a regular expression: unclosed character class\n{HINT}"));
+    place.refuses(2, ["inspect", &silero(), "--target", "re:["]).stderr(&format!(
+        "error: pattern `re:[` is not a regular expression: unclosed character class\n{HINT}"
+    ));
 }
