@@ -1,0 +1,180 @@
+//! Wrong usage: exit code 2, an error on stderr, nothing on stdout, nothing written.
+
+use crate::harness::{Place, silero};
+
+const HINT: &str = "hint: `compress --help` lists all flags\n";
+
+/// Runs with a place that holds a file, so that a change to it is seen; returns the first line of stderr.
+#[track_caller]
+fn refused(arguments: &[&str]) -> String {
+    let place = Place::new();
+    place.write(".hidden/kept", "kept");
+    let run = place.refuses(2, arguments);
+    if run.stderr.lines().nth(1).is_none() {
+        run.fail("expected more than one line: a hint, or the usage");
+    }
+    run.stderr.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let place = Place::new();
+    place.refuses(2, [] as [&str; 0]).stderr_has("--out <PATH>").stderr_has("<CHECKPOINT>");
+    place.refuses(2, ["--rank", "8", "--out", "x"]).stderr_has("<CHECKPOINT>");
+    place.refuses(2, [&silero(), "--rank", "8"]).stderr_has("--out <PATH>");
+    place.refuses(2, ["collapse"]).stderr_has("<FACTORED>").stderr_has("--out <PATH>");
+    place.refuses(2, ["collapse", "x"]).stderr_has("--out <PATH>");
+    place.refuses(2, ["verify", "x"]).stderr_has("--against <DENSE>");
+    place.refuses(2, ["inspect"]).stderr_has("<CHECKPOINT>");
+    place.refuses(2, ["completions"]).stderr_has("<SHELL>");
+}
+
+#[test]
+fn a_rank_rule_is_needed() {
+    let place = Place::new();
+    let rules = "one of --rank, --rank-ratio, --energy, --keep, --layer-keep is needed\n";
+    place.refuses(2, [&silero(), "--out", "x"]).stderr(&format!("error: no rank is given: {rules}{HINT}"));
+    let no_rank = format!("error: the selected layers get no rank: {rules}{HINT}");
+    place.refuses(2, [&silero(), "--out", "x", "--target", "conv2"]).stderr(&no_rank);
+    place.refuses(2, [&silero(), "--out", "x", "--ignore", "conv2"]).stderr(&no_rank);
+    place.refuses(2, [&silero(), "--dry-run", "--target", "conv2"]).stderr(&no_rank);
+}
+
+#[test]
+fn rank_rules_exclude_each_other() {
+    let rules = ["--rank=8", "--rank-ratio=0.5", "--energy=0.9", "--keep=0.5", "--layer-keep=0.5"];
+    for first in rules {
+        for second in rules.iter().filter(|second| **second != first) {
+            let error = refused(&[&silero(), "--out", "x", first, second]);
+            let names = [first, second].map(|rule| rule.split('=').next().unwrap_or_default().to_owned());
+            assert!(error.contains("cannot be used with"), "{first} {second}: {error}");
+            assert!(
+                names.iter().all(|name| error.contains(&format!("{name} <"))),
+                "{first} {second}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn parts_are_above_0_and_at_most_1() {
+    for flag in ["--rank-ratio", "--energy", "--keep", "--layer-keep"] {
+        for value in
+            ["0", "0.0", "-0", "1.5", "1.0000001", "nan", "NaN", "inf", "-1", "-inf", "", "half", "0,5"]
+        {
+            let error = refused(&[&silero(), "--out", "x", &format!("{flag}={value}")]);
+            let expected = format!(
+                "error: invalid value '{value}' for '{flag} <F>': expected a number above 0 and at most 1"
+            );
+            let missing = format!("error: a value is required for '{flag} <F>' but none was supplied");
+            assert!(error == expected || value.is_empty() && error == missing, "{flag}={value}: {error}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "a negative number is taken for a flag: allow_negative_numbers is not set"]
+fn a_negative_number_is_a_value_not_a_flag() {
+    let error = refused(&[&silero(), "--out", "x", "--keep", "-1"]);
+    assert_eq!(error, "error: invalid value '-1' for '--keep <F>': expected a number above 0 and at most 1");
+}
+
+#[test]
+fn counts_are_whole_and_from_1_up() {
+    for flag in ["--rank", "--round-to", "--threads"] {
+        for value in ["0", "-1", "1.5", "8x", "99999999999999999999999"] {
+            let error = refused(&[&silero(), "--out", "x", "--rank-ratio=0.5", &format!("{flag}={value}")]);
+            let expected =
+                format!("error: invalid value '{value}' for '{flag} <N>': expected a whole number from 1 up");
+            assert_eq!(error, expected);
+        }
+    }
+}
+
+#[test]
+fn limits_of_checks_are_numbers_from_0_up() {
+    for flag in ["--max-error", "--max-keep"] {
+        for value in ["-1", "nan", "inf", "low"] {
+            let error = refused(&[&silero(), "--out", "x", "--rank=8", &format!("{flag}={value}")]);
+            assert_eq!(
+                error,
+                format!("error: invalid value '{value}' for '{flag} <F>': expected a number from 0 up")
+            );
+        }
+    }
+}
+
+#[test]
+fn sizes_have_known_units() {
+    for flag in ["--max-shard-size", "--memory-limit"] {
+        for (value, reason) in [
+            ("5XB", "unit `XB` is not one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"),
+            ("GB", "expected a size such as 500MB or 4GiB"),
+            ("1.2.3MB", "expected a size such as 500MB or 4GiB"),
+            ("0", "expected at least one byte"),
+            ("0GB", "expected at least one byte"),
+        ] {
+            let error = refused(&[&silero(), "--out", "x", "--rank=8", &format!("{flag}={value}")]);
+            assert_eq!(error, format!("error: invalid value '{value}' for '{flag} <SIZE>': {reason}"));
+        }
+    }
+}
+
+#[test]
+fn words_are_listed_when_one_is_unknown() {
+    let place = Place::new();
+    for (flag, value, known) in [
+        ("--dtype", "f8", "keep, f32, f16, bf16"),
+        ("--save", "whole", "factored, collapsed"),
+        ("--allocate", "evenly", "uniform, spectral"),
+        ("--conv-scheme", "tucker", "spatial, channel"),
+        ("--svd", "jacobi", "auto, exact, iterative"),
+    ] {
+        place
+            .refuses(2, [&silero(), "--out", "x", "--rank=8", flag, value])
+            .stderr_has(&format!("error: invalid value '{value}' for '{flag} <"))
+            .stderr_has(known);
+    }
+    place.refuses(2, ["completions", "tcsh"]).stderr_has("bash, elvish, fish, powershell, zsh");
+}
+
+#[test]
+fn unknown_flags_are_named() {
+    assert_eq!(
+        refused(&[&silero(), "--rank=8", "--out=x", "--bogus"]),
+        "error: unexpected argument '--bogus' found"
+    );
+    for command in ["collapse", "verify", "inspect"] {
+        assert_eq!(refused(&[command, "x", "--bogus"]), "error: unexpected argument '--bogus' found");
+    }
+    let place = Place::new();
+    place.refuses(2, [&silero(), "--rank=8", "--out=x", "--overwite"]).stderr_has("'--overwrite'");
+    assert_eq!(
+        refused(&["inspect", &silero(), "--recipe", "--json"]),
+        "error: the argument '--recipe' cannot be used with '--json'"
+    );
+}
+
+#[test]
+fn patterns_that_cannot_be_read_are_wrong_usage() {
+    let place = Place::new();
+    let rank = "--rank=8";
+    let out = "--out=x";
+    for flag in ["--target", "--ignore"] {
+        place
+            .refuses(2, [&silero(), rank, out, flag, ""])
+            .stderr(&format!("error: a pattern is empty\n{HINT}"));
+        for (pattern, reason) in [
+            ("re:(", "unclosed group"),
+            ("re:[", "unclosed character class"),
+            ("re:*", "repetition operator missing expression"),
+        ] {
+            place
+                .refuses(2, [&silero(), rank, out, flag, pattern])
+                .stderr(&format!("error: pattern `{pattern}` is not a regular expression: {reason}\n{HINT}"));
+        }
+    }
+    place.refuses(2, ["inspect", &silero(), "--target", "re:["]).stderr(&format!(
+        "error: pattern `re:[` is not a regular expression: unclosed character class\n{HINT}"
+    ));
+}
