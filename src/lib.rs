@@ -1,4 +1,5 @@
-//! fnl
+#![doc = include_str!("../README.md")]
+
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -38,10 +38,13 @@ pub fn error(value: f64) -> String {
 /// ```
 /// assert_eq!(fnl::report::seconds(0.0123), "12 ms");
 /// assert_eq!(fnl::report::seconds(75.0), "1 min 15 s");
+/// assert_eq!(fnl::report::seconds(0.0002), "< 1 ms");
 /// ```
 #[must_use]
 pub fn seconds(value: f64) -> String {
-    if value < 0.9995 {
+    if value < 0.0005 {
+        "< 1 ms".to_owned()
+    } else if value < 0.9995 {
         format!("{:.0} ms", value * 1000.0)
     } else if value < 59.95 {
         format!("{value:.1} s")
