@@ -105,7 +105,8 @@ fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
     let is_checkpoint = path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors");
     let stored = if is_checkpoint {
         let checkpoint = Checkpoint::open_path(path)?;
-        let record = checkpoint.record().with_context(|| format!("`{place}` is not factored: it has no recipe"))?;
+        let record =
+            checkpoint.record().with_context(|| format!("`{place}` is not factored: it has no recipe"))?;
         record.recipe.clone()
     } else {
         let text = std::fs::read_to_string(path).with_context(|| format!("can't read `{place}`"))?;

@@ -1,18 +1,18 @@
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
 use super::error::{PlanError, Reason};
-use super::floating_dtype;
-use super::kind::Kind;
+use super::layer::LayerPlan;
 use super::progress::Progress;
 use super::rank::{self, Candidate};
-use super::recipe::{Allocate, ConvScheme, OutputDtype, RankRule, Recipe, Save};
+use super::recipe::{Allocate, ConvScheme, Recipe, Save};
+use super::rule::RankRule;
 use super::schedule::Limits;
 use super::select::{self, ConvolutionFacts, Selection};
-use super::spectra::{self, computed_bytes};
+use super::spectra;
+use super::tensor::{TensorPlan, tensor_plan};
 use super::totals::Totals;
-use crate::checkpoint::{Checkpoint, Dtype, OutputTensor, dtype_name};
+use crate::checkpoint::{Checkpoint, OutputTensor};
 use crate::decompose::{Scheme, Unfolding};
-use crate::linalg::{self, Spectrum};
-use serde::Serialize;
+use crate::linalg::Spectrum;
 use std::collections::BTreeMap;
 
 /// What will happen to every tensor of a checkpoint.
@@ -29,80 +29,6 @@ pub struct Plan {
     pub totals: Totals,
     /// Bytes of working memory that factoring takes at most.
     pub peak_memory_bytes: u64,
-}
-
-/// One layer that is factored.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct LayerPlan {
-    /// The tensor that is read.
-    pub tensor: String,
-    /// Its layer's name.
-    pub layer: String,
-    /// What it is.
-    pub kind: Kind,
-    /// Its element type, and the one that its factors get.
-    pub dtypes: (Dtype, Dtype),
-    /// How it is seen as a matrix.
-    pub unfolding: Unfolding,
-    /// The rank of its factors.
-    pub rank: usize,
-    /// Other tensors that hold the same weight, each with its layer and its own layout.
-    pub tied: Vec<(String, String, Unfolding)>,
-    /// Stride, padding and dilation, where the recipe says them.
-    pub(crate) facts: ConvolutionFacts,
-    /// Its singular values, where something asked for them.
-    pub spectrum: Option<Spectrum>,
-    /// Bytes held while it is factored.
-    pub memory_bytes: u64,
-    /// Its part of the whole work.
-    pub(crate) work: u64,
-}
-
-/// What happens to one tensor.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct TensorPlan {
-    /// The input tensor.
-    pub name: String,
-    /// What it is.
-    pub kind: Kind,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its element type.
-    pub dtype: &'static str,
-    /// What is done with it.
-    pub action: TensorAction,
-    /// For weights that stay dense: a word that says why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-    /// The same as a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// What is written for it.
-    #[serde(serialize_with = "names")]
-    pub outputs: Vec<OutputTensor>,
-}
-
-fn names<S: serde::Serializer>(outputs: &[OutputTensor], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(outputs.iter().map(|output| &output.name))
-}
-
-/// What is done with a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum TensorAction {
-    /// Its bytes are written under its name.
-    Copied,
-    /// Its bytes are written under another name: the bias of a factored layer.
-    Renamed,
-    /// Its elements are written in another type.
-    Converted,
-    /// Factors are written in its place.
-    Factored,
-    /// Its best approximation of some rank is written in its place.
-    Collapsed,
 }
 
 /// What a plan is made for, beyond the recipe.
@@ -404,7 +330,9 @@ fn finish(
         for (name, _, unfolding) in &draft.tied {
             factored.insert(name.clone(), (rank, unfolding.clone()));
         }
-        layers.push(layer_plan(draft, rank, recipe));
+        let mut layer = LayerPlan::new(draft.entry, draft.unfolding, rank, draft.tied, recipe);
+        (layer.facts, layer.spectrum) = (draft.facts, draft.spectrum);
+        layers.push(layer);
     }
     let moved: BTreeMap<String, String> = factored
         .keys()
@@ -418,95 +346,6 @@ fn finish(
         catalog.entries().map(|entry| tensor_plan(entry, &factored, &dense, &moved, recipe)).collect();
     let totals = Totals::new(catalog, &layers, &tensors, recipe);
     Plan { recipe: recipe.clone(), layers, tensors, totals, peak_memory_bytes: 0 }
-}
-
-fn layer_plan(draft: Draft, rank: usize, recipe: &Recipe) -> LayerPlan {
-    let Draft { entry, unfolding, tied, facts, spectrum, .. } = draft;
-    let item = computed_bytes(entry.dtype);
-    let (rows, cols) = (unfolding.rows(), unfolding.cols());
-    let (elements, factors) = (unfolding.parameters(), rank * unfolding.parameters_per_rank());
-    let working = linalg::working_bytes(rows, cols, rank, item, recipe.svd);
-    // The file's bytes, the elements, the decomposition, the factors as matrices and as bytes.
-    let memory_bytes = entry.size_bytes + (elements * item) as u64 + working + (3 * factors * item) as u64;
-    let small = rows.min(cols) as u64;
-    let work = unfolding.groups() as u64 * small * small * rows.max(cols) as u64;
-    let own = floating_dtype(entry.dtype).unwrap_or(Dtype::F32);
-    LayerPlan {
-        dtypes: (own, written_dtype(own, recipe.dtype)),
-        tensor: entry.name,
-        layer: entry.layer,
-        kind: entry.kind,
-        unfolding,
-        rank,
-        tied,
-        facts,
-        spectrum,
-        memory_bytes,
-        work,
-    }
-}
-
-fn written_dtype(own: Dtype, asked: OutputDtype) -> Dtype {
-    match asked {
-        OutputDtype::Keep => own,
-        OutputDtype::F32 => Dtype::F32,
-        OutputDtype::F16 => Dtype::F16,
-        OutputDtype::Bf16 => Dtype::BF16,
-    }
-}
-
-fn tensor_plan(
-    entry: &CatalogEntry,
-    factored: &BTreeMap<String, (usize, Unfolding)>,
-    dense: &BTreeMap<String, Reason>,
-    moved: &BTreeMap<String, String>,
-    recipe: &Recipe,
-) -> TensorPlan {
-    let reason = dense.get(&entry.name);
-    let own = floating_dtype(entry.dtype);
-    let converted = own.filter(|_| entry.kind.is_parameter() && entry.kind != Kind::Quantized);
-    let written = converted.map(|own| written_dtype(own, recipe.dtype));
-    let plan = |action, outputs| TensorPlan {
-        name: entry.name.clone(),
-        kind: entry.kind,
-        shape: entry.shape.clone(),
-        dtype: entry.dtype,
-        action,
-        reason: reason.map(Reason::code),
-        detail: reason.map(ToString::to_string),
-        outputs,
-    };
-    let output = |name: &str, shape: &[usize]| OutputTensor {
-        name: name.to_owned(),
-        dtype: written.or(own).unwrap_or_else(|| dtype_of(entry.dtype)),
-        shape: shape.to_vec(),
-    };
-    if let Some((rank, unfolding)) = factored.get(&entry.name) {
-        return match recipe.save {
-            Save::Collapsed => plan(TensorAction::Collapsed, vec![output(&entry.name, &entry.shape)]),
-            Save::Factored => {
-                let shapes = unfolding.factor_shapes(*rank);
-                let link =
-                    |(i, shape): (usize, &Vec<usize>)| output(&format!("{}.{i}.weight", entry.layer), shape);
-                plan(TensorAction::Factored, shapes.iter().enumerate().map(link).collect())
-            }
-        };
-    }
-    let changes_dtype = written.is_some_and(|written| dtype_name(written) != entry.dtype);
-    let (name, renamed) = match moved.get(&entry.name) {
-        Some(name) => (name.as_str(), true),
-        None => (entry.name.as_str(), false),
-    };
-    let action = match (changes_dtype, renamed) {
-        (true, _) => TensorAction::Converted,
-        (false, true) => TensorAction::Renamed,
-        (false, false) => TensorAction::Copied,
-    };
-    plan(action, vec![output(name, &entry.shape)])
-}
-
-fn dtype_of(name: &str) -> Dtype {
-    crate::checkpoint::dtype_from_name(name).unwrap_or(Dtype::U8)
 }
 
 /// The most that the largest layers hold side by side, within the limit.

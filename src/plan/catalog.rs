@@ -288,9 +288,10 @@ fn exclusion(
         return Some(Exclusion::OnlyCollapsed);
     }
     // Packed attention multiplies by its output projection's weight itself, without calling the layer.
-    let packed = entry.layer.rsplit_once('.').map_or("in_proj_weight".to_owned(), |(parent, _)| {
-        format!("{parent}.in_proj_weight")
-    });
+    let packed = entry
+        .layer
+        .rsplit_once('.')
+        .map_or("in_proj_weight".to_owned(), |(parent, _)| format!("{parent}.in_proj_weight"));
     if entry.layer.ends_with("out_proj") && entries.contains_key(&packed) {
         return Some(Exclusion::OnlyCollapsed);
     }

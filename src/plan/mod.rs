@@ -20,30 +20,33 @@ mod catalog;
 mod error;
 mod groups;
 mod kind;
+mod layer;
 mod pattern;
 mod progress;
 mod rank;
 mod recipe;
+mod rule;
 mod schedule;
 mod select;
 mod spectra;
+mod tensor;
 mod ties;
 mod totals;
 
 pub use allocate::{Choice, allocate};
-pub use build::{LayerPlan, Plan, PlanOptions, TensorAction, TensorPlan};
+pub use build::{Plan, PlanOptions};
 pub(crate) use catalog::floating_dtype;
 pub use catalog::{Catalog, CatalogEntry, Exclusion};
 pub(crate) use error::tuple;
 pub use error::{PlanError, Reason};
 pub use kind::Kind;
+pub use layer::LayerPlan;
 pub(crate) use pattern::nearest;
 pub use pattern::{Pattern, PatternError};
 pub use progress::{LayerEvent, NoProgress, Progress, Stage};
-pub use recipe::{
-    Allocate, ConvScheme, ConvolutionRule, Effect, OutputDtype, RankRule, Recipe, RecipeError, Rule, Save,
-    Selector,
-};
+pub use recipe::{Allocate, ConvScheme, ConvolutionRule, OutputDtype, Recipe, RecipeError, Save};
+pub use rule::{Effect, RankRule, Rule, Selector};
 pub use schedule::{Job, Limits, run_jobs};
 pub use spectra::read_spectrum;
+pub use tensor::{TensorAction, TensorPlan};
 pub use totals::Totals;

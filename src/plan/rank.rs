@@ -1,5 +1,6 @@
 use super::allocate::{Choice, allocate};
-use super::recipe::{Allocate, RankRule};
+use super::recipe::Allocate;
+use super::rule::RankRule;
 use crate::decompose::Unfolding;
 use crate::linalg::Spectrum;
 

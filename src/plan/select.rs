@@ -1,7 +1,8 @@
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
 use super::kind::Kind;
 use super::pattern::{Pattern, nearest};
-use super::recipe::{Effect, Recipe, RecipeError, Save};
+use super::recipe::{Recipe, RecipeError, Save};
+use super::rule::Effect;
 use super::{PlanError, Reason};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
-use super::build::{LayerPlan, TensorPlan};
 use super::catalog::Catalog;
 use super::kind::Kind;
+use super::layer::LayerPlan;
 use super::recipe::{Recipe, Save};
+use super::tensor::TensorPlan;
 use serde::Serialize;
 
 /// Sums over a checkpoint, before and after.
@@ -89,14 +90,6 @@ impl Totals {
     #[must_use]
     pub fn layer_keep(&self) -> f64 {
         part(self.layer_parameters_after, self.layer_parameters_before)
-    }
-}
-
-impl LayerPlan {
-    /// Multiply-adds of the factored layer for one token or output position, in one of its uses.
-    pub(crate) fn multiply_adds_after(&self, unfolding: &crate::decompose::Unfolding) -> u64 {
-        let stride_rows = self.facts.stride.map_or(1, |stride| stride[0]);
-        (self.rank * unfolding.multiply_adds_per_rank(stride_rows)) as u64
     }
 }
 

@@ -1,4 +1,7 @@
+use super::compress::{CompressReport, WorstError};
+use super::units;
 use serde::Serialize;
+use std::fmt::Write as _;
 
 /// Something that must hold for the result, asked for by the user.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,4 +33,81 @@ pub struct CheckResult {
     pub layer: Option<String>,
     /// A sentence for people.
     pub message: String,
+}
+
+impl CompressReport {
+    /// Holds checks against the result.
+    pub fn check(&mut self, checks: &[Check]) {
+        self.checks = checks.iter().map(|check| self.result_of(*check)).collect();
+    }
+
+    /// Whether every check holds.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.passed)
+    }
+
+    fn result_of(&self, check: Check) -> CheckResult {
+        match check {
+            Check::MaxError(limit) => {
+                let worst = self.totals.worst_error.as_ref();
+                let found = worst.map(|worst| worst.relative_error);
+                let passed = found.is_none_or(|found| found <= limit);
+                let message = match worst {
+                    None => "no layer has an error".to_owned(),
+                    Some(WorstError { layer, relative_error }) if passed => {
+                        format!(
+                            "the largest relative error is {relative_error:.4}, of `{layer}`, at most {limit}"
+                        )
+                    }
+                    Some(WorstError { layer, relative_error }) => {
+                        format!("`{layer}` has relative error {relative_error:.4}, more than {limit}")
+                    }
+                };
+                let layer = worst.map(|worst| worst.layer.clone());
+                CheckResult { check: "max_error", limit: Some(limit), found, passed, layer, message }
+            }
+            Check::MaxKeep(limit) => {
+                let found = self.totals.keep;
+                let passed = found <= limit;
+                let biggest = self
+                    .dense
+                    .iter()
+                    .map(|dense| (&dense.layer, dense.parameters))
+                    .chain(self.layers.iter().map(|layer| (&layer.layer, layer.parameters_after)))
+                    .max_by_key(|&(_, parameters)| parameters);
+                let layer = biggest.map(|(layer, _)| layer.clone());
+                let comparison = if passed { "at most" } else { "more than" };
+                let mut message = format!("{found:.4} of the parameters are kept, {comparison} {limit}");
+                if let (false, Some((layer, parameters))) = (passed, biggest) {
+                    let _ =
+                        write!(message, "; the largest layer is `{layer}` with {}", units::count(parameters));
+                }
+                CheckResult {
+                    check: "max_keep",
+                    limit: Some(limit),
+                    found: Some(found),
+                    passed,
+                    layer,
+                    message,
+                }
+            }
+            Check::FailIfUnchanged => {
+                let passed = !self.layers.is_empty();
+                let nearest = self.dense.iter().max_by_key(|dense| dense.parameters);
+                let message = match (passed, nearest) {
+                    (true, _) => format!("{} layers were factored", self.layers.len()),
+                    (false, Some(dense)) => format!(
+                        "no layer was factored; the largest, `{}`, stays dense: {}",
+                        dense.layer, dense.detail
+                    ),
+                    (false, None) => {
+                        "no layer was factored: the checkpoint has no weight with factors".to_owned()
+                    }
+                };
+                let layer = nearest.filter(|_| !passed).map(|dense| dense.layer.clone());
+                CheckResult { check: "fail_if_unchanged", limit: None, found: None, passed, layer, message }
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod checks;
 mod compress;
+mod compress_text;
 mod html;
 mod inspect;
 mod page;

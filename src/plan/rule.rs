@@ -1,0 +1,193 @@
+use super::pattern::{Pattern, PatternError};
+use super::recipe::Allocate;
+use crate::decompose::Scheme;
+use serde::{Deserialize, Serialize};
+
+/// One rule of a [`Recipe`](super::Recipe): a selection of layers and their rank.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RuleText", into = "RuleText")]
+#[non_exhaustive]
+pub struct Rule {
+    /// What is selected; the first selector that matches a layer decides. Without one that selects, the
+    /// rule takes the default selection.
+    pub selectors: Vec<Selector>,
+    /// The scheme of the selected convolutions, where it is not the recipe's.
+    pub scheme: Option<Scheme>,
+    /// The rank of the selected layers. A rule without one only leaves layers dense.
+    pub rank: Option<RankRule>,
+    /// How this rule's budget is spread, where it is not the recipe's way.
+    pub allocate: Option<Allocate>,
+    /// The multiple to which this rule's ranks are rounded, where it is not the recipe's.
+    pub round_to: Option<usize>,
+}
+
+/// A pattern and what it does with a layer that it matches.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    /// The pattern over layer names.
+    pub pattern: Pattern,
+    /// Whether the layer is factored or left dense.
+    pub effect: Effect,
+}
+
+/// What a matching [`Selector`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The layer is factored.
+    Target,
+    /// The layer is left dense.
+    Ignore,
+}
+
+/// How the rank of a layer is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RankRule {
+    /// The same rank everywhere.
+    Rank(usize),
+    /// `round(f min(m, n))`, at least 1.
+    RankRatio(f64),
+    /// The least rank that keeps this part of the squared norm.
+    Energy(f64),
+    /// All parameters of the checkpoint, after / before.
+    Keep(f64),
+    /// The parameters of the rule's layers, after / before.
+    LayerKeep(f64),
+}
+
+impl Rule {
+    /// A rule that gives the default selection this rank.
+    #[must_use]
+    pub fn new(rank: RankRule) -> Self {
+        Self { rank: Some(rank), ..Self::default() }
+    }
+
+    /// Adds a pattern whose layers are factored.
+    ///
+    /// # Errors
+    ///
+    /// - [`PatternError`] when the pattern cannot be read.
+    pub fn target(mut self, pattern: &str) -> Result<Self, PatternError> {
+        self.selectors.push(Selector { pattern: Pattern::parse(pattern)?, effect: Effect::Target });
+        Ok(self)
+    }
+
+    /// Adds a pattern whose layers are left dense.
+    ///
+    /// # Errors
+    ///
+    /// - [`PatternError`] when the pattern cannot be read.
+    pub fn ignore(mut self, pattern: &str) -> Result<Self, PatternError> {
+        self.selectors.push(Selector { pattern: Pattern::parse(pattern)?, effect: Effect::Ignore });
+        Ok(self)
+    }
+}
+
+impl RankRule {
+    /// What is wrong with the number, if anything.
+    pub(super) fn problem(self) -> Option<String> {
+        let (name, value) = match self {
+            Self::Rank(0) => return Some("rank is 0, expected at least 1".to_owned()),
+            Self::Rank(_) => return None,
+            Self::RankRatio(value) => ("rank_ratio", value),
+            Self::Energy(value) => ("energy", value),
+            Self::Keep(value) => ("keep", value),
+            Self::LayerKeep(value) => ("layer_keep", value),
+        };
+        let inside = value > 0.0 && value <= 1.0;
+        (!inside).then(|| format!("{name} is {value}, expected more than 0 and at most 1"))
+    }
+}
+
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern.text() == other.pattern.text() && self.effect == other.effect
+    }
+}
+
+/// A rule as it is written: patterns as text, `!` before those that are ignored, one rank key.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleText {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheme: Option<Scheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rank: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rank_ratio: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    energy: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layer_keep: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allocate: Option<Allocate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    round_to: Option<usize>,
+}
+
+impl TryFrom<RuleText> for Rule {
+    type Error = String;
+
+    fn try_from(text: RuleText) -> Result<Self, String> {
+        let ranks: Vec<RankRule> = [
+            text.rank.map(RankRule::Rank),
+            text.rank_ratio.map(RankRule::RankRatio),
+            text.energy.map(RankRule::Energy),
+            text.keep.map(RankRule::Keep),
+            text.layer_keep.map(RankRule::LayerKeep),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if ranks.len() > 1 {
+            return Err("a rule takes one of rank, rank_ratio, energy, keep, layer_keep".to_owned());
+        }
+        let selectors = text
+            .targets
+            .iter()
+            .map(|written| {
+                let (pattern, effect) = match written.strip_prefix('!') {
+                    Some(pattern) => (pattern, Effect::Ignore),
+                    None => (written.as_str(), Effect::Target),
+                };
+                Pattern::parse(pattern).map(|pattern| Selector { pattern, effect }).map_err(|e| e.to_string())
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            selectors,
+            scheme: text.scheme,
+            rank: ranks.first().copied(),
+            allocate: text.allocate,
+            round_to: text.round_to,
+        })
+    }
+}
+
+impl From<Rule> for RuleText {
+    fn from(rule: Rule) -> Self {
+        let written = |selector: &Selector| match selector.effect {
+            Effect::Target => selector.pattern.text().to_owned(),
+            Effect::Ignore => format!("!{}", selector.pattern.text()),
+        };
+        let mut text = Self {
+            targets: rule.selectors.iter().map(written).collect(),
+            scheme: rule.scheme,
+            allocate: rule.allocate,
+            round_to: rule.round_to,
+            ..Self::default()
+        };
+        match rule.rank {
+            Some(RankRule::Rank(rank)) => text.rank = Some(rank),
+            Some(RankRule::RankRatio(f)) => text.rank_ratio = Some(f),
+            Some(RankRule::Energy(f)) => text.energy = Some(f),
+            Some(RankRule::Keep(f)) => text.keep = Some(f),
+            Some(RankRule::LayerKeep(f)) => text.layer_keep = Some(f),
+            None => {}
+        }
+        text
+    }
+}
