@@ -350,3 +350,15 @@ fn a_read_only_disk_is_refused_before_work_begins() {
             .stderr_has("disk` is not writable: Read-only file system");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs root to mount a read-only tmpfs, and the page's folder is not tried before the output is published"]
+fn a_page_that_cannot_be_written_is_told_before_the_output_is() {
+    let place = Place::new();
+    place.write("in.safetensors", linears(2, 64));
+    let _disk = Mount::new(place.join("disk"), "size=1m,ro");
+    place
+        .refuses(1, ["in.safetensors", "--rank=8", "--out=out.safetensors", "--report=disk/page.html"])
+        .stderr_has("Read-only file system");
+}
