@@ -81,7 +81,7 @@ fn total<T: Scalar, const L: usize>(mut sums: [T; L]) -> T {
     let mut width = L / 2;
     while width > 0 {
         for l in 0..width {
-            sums[l] = sums[l] + sums[l + width];
+            sums[l] += sums[l + width];
         }
         width /= 2;
     }

@@ -4,7 +4,7 @@
 //! fewer products with W than a power iteration with a block of full width needs. The basis V is kept orthonormal to rounding, `T = Vt G V` is
 //! diagonalized (Rayleigh and Ritz), and [`refine`](super::refine) ends the work.
 //!
-//! The stopping rule is about energy. A Ritz pair (t_i, y_i) with residual norm `p_i = |G y_i - t_i y_i|` lacks at most about
+//! The stopping rule is about energy. A Ritz pair `(t_i, y_i)` with residual norm `p_i = |G y_i - t_i y_i|` lacks at most about
 //! `p_i^2 / (t_i - t')` of what it could capture, t' being where the spectrum outside the space begins. The space is large enough when
 //! these sum to a small part of the tail. A single random block sees only as many copies of a repeated singular value as it has
 //! columns, with residuals of zero, so a second random block, orthogonal to everything found, then looks for what was missed.
@@ -266,10 +266,12 @@ fn inverse_factor(a: &Mat<f64>) -> Option<Mat<f64>> {
     Some(inverse)
 }
 
+/// Side of the tiles that are mirrored at once: both fit in the cache.
+const TILE: usize = 64;
+
 /// The lower triangle, mirrored.
 fn symmetric<T: Scalar>(mut a: Mat<T>) -> Mat<T> {
     let n = a.nrows();
-    const TILE: usize = 64;
     for first in (0..n).step_by(TILE) {
         for j in 0..n.min(first + TILE) {
             for i in first.max(j + 1)..n.min(first + TILE) {

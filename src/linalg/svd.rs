@@ -135,7 +135,7 @@ pub fn truncated_svd<T: Scalar>(
         None => exact(&team, tall, rank),
     }
     .ok_or(LinalgError::NoConvergence { rows, cols })?;
-    let tail = tail_squared(&team, tall, prepared.norm_squared, &triples);
+    let missed = tail_squared(&team, tall, prepared.norm_squared, &triples);
     let Triples { u, s, v, .. } = triples;
     let (u, v) = if prepared.wide { (v, u) } else { (u, v) };
     let unscale = prepared.scale.recip();
@@ -144,7 +144,7 @@ pub fn truncated_svd<T: Scalar>(
         s: s.into_iter().map(|value| value * unscale).collect(),
         v,
         norm_squared: prepared.norm_squared * unscale * unscale,
-        tail_squared: tail * unscale * unscale,
+        tail_squared: missed * unscale * unscale,
         path,
         spectrum: values
             .map(|values| Spectrum::new(values.into_iter().map(|value| value * unscale).collect())),

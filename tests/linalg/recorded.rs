@@ -1,9 +1,9 @@
-//! Numbers from NumPy.
+//! Numbers from `numpy`.
 
 use faer::Mat;
 use fnl::linalg::spectrum;
 
-/// `numpy.linalg.svd(w)[1]`, NumPy 2.4.6, for
+/// `numpy.linalg.svd(w)[1]`, version 2.4.6, for
 /// `i, j = numpy.meshgrid(range(7), range(5), indexing='ij'); w = ((7*i + 3*j + i*i*j) % 11) / 11 - 0.4`.
 const VALUES: [f64; 5] = [
     1.192_692_839_564_377_7,

@@ -22,13 +22,19 @@ pub(super) fn eigenvectors(team: &Team, diagonal: &[f64], subdiagonal: &[f64], v
         for _ in 0..SOLVES {
             lu.solve(&mut x);
             let largest = x.iter().fold(0.0f64, |a, b| a.max(b.abs()));
-            x.iter_mut().for_each(|v| *v /= largest);
+            divide(&mut x, largest);
             let length = x.iter().map(|v| v * v).sum::<f64>().sqrt();
-            x.iter_mut().for_each(|v| *v /= length);
+            divide(&mut x, length);
         }
         x
     });
     Mat::from_fn(n, values.len(), |i, j| vectors[j][i])
+}
+
+fn divide(x: &mut [f64], by: f64) {
+    for value in x {
+        *value /= by;
+    }
 }
 
 /// `T - value = P L U`, with row exchanges.
