@@ -143,6 +143,9 @@ fn indexed(root: &Path, path: PathBuf) -> Result<Weights, CheckpointError> {
             }
         }
     }
+    if counts.is_empty() {
+        problems.push(Problem::EmptyIndex);
+    }
     let mut files = Vec::new();
     for (shard, tensors) in counts {
         if !is_inside(&shard) {

@@ -27,20 +27,28 @@ const OLD: &str = "old";
 const ATTEMPTS: usize = 64;
 
 static LIVE: Mutex<Vec<Weak<Folder>>> = Mutex::new(Vec::new());
+static PUBLISHED: AtomicBool = AtomicBool::new(false);
 static ABANDONED: AtomicBool = AtomicBool::new(false);
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Removes every staging folder of this process, and makes later writes fail.
 ///
 /// For an interrupt handler. A publication in progress is waited for: its final name then has the whole new
-/// content. Tensors being written are waited for as well.
-pub fn abandon_all() {
+/// content. Tensors being written are waited for as well. Returns whether this process has published something,
+/// so that nobody is told that nothing was written when something was.
+pub fn abandon_all() -> bool {
     ABANDONED.store(true, Ordering::SeqCst);
     // Not under the lock: a folder takes it when it is dropped.
     let live: Vec<_> = registry().iter().filter_map(Weak::upgrade).collect();
     for folder in live {
         folder.abandon();
     }
+    PUBLISHED.load(Ordering::SeqCst)
+}
+
+/// Notes that a final name has its new content.
+pub(crate) fn note_published() {
+    PUBLISHED.store(true, Ordering::SeqCst);
 }
 
 /// What has become of a staging folder.

@@ -59,6 +59,7 @@ pub use hub_error::HubError;
 pub use live::abandon_all;
 pub use map::TensorBytes;
 pub use natural::natural_order;
+pub(crate) use output::Bytes;
 pub use output::{OutputError, OutputOptions, OutputTensor};
 pub use problem::{Problem, Problems};
 pub use reader::{Checkpoint, TensorEntry};

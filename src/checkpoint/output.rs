@@ -261,7 +261,7 @@ impl OutputError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exists { .. } => {
-                Some("--overwrite replaces it once the new content is complete".to_owned())
+                Some("`--overwrite` replaces it once the new content is complete".to_owned())
             }
             Self::IsFile { .. } => Some("name a directory that does not exist yet".to_owned()),
             Self::IsDirectory { path } => {
@@ -288,7 +288,7 @@ impl OutputError {
 }
 
 /// Formats a number of bytes in binary units.
-struct Bytes(u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

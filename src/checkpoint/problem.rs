@@ -167,8 +167,11 @@ pub enum Problem {
         /// The path.
         shard: String,
     },
+    /// An index whose `weight_map` names no tensor.
+    #[error("the index names no tensor: its `weight_map` is empty")]
+    EmptyIndex,
     /// A shard isn't there.
-    #[error("the shard `{shard}` is missing, {tensors} tensors should be in it")]
+    #[error("the shard `{shard}` is missing, number of tensors that should be in it: {tensors}")]
     MissingShard {
         /// The shard.
         shard: String,

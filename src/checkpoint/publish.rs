@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    live::{Folder, remove_any},
+    live::{Folder, note_published, remove_any},
     output::OutputError,
 };
 
@@ -34,6 +34,7 @@ pub(crate) fn install(
         io::ErrorKind::AlreadyExists => OutputError::Exists { path: target.to_owned() },
         _ => OutputError::write(target)(error),
     })?;
+    note_published();
     // The new content is in place; that it stays after a power failure is all that is left.
     sync_folder(parent).map_err(OutputError::write(parent))
 }

@@ -48,7 +48,8 @@ struct ShardFile {
 }
 
 impl Staging {
-    /// Refuses everything that can be refused before work begins; nothing is created.
+    /// Refuses everything that can be refused before work begins; nothing is created, and what killed runs left
+    /// in the same place is removed.
     ///
     /// `inputs` are the paths that must not be touched: the input's root and its files.
     ///
@@ -67,6 +68,7 @@ impl Staging {
         let target = target::resolve(options)?;
         target::check_inputs(&target, inputs)?;
         let layout = Layout::plan(options, tensors)?;
+        sweep(&target.parent);
         target::check_space(&target, layout.size_bytes())
     }
 

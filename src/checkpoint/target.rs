@@ -43,6 +43,10 @@ pub(crate) fn resolve(options: &OutputOptions) -> Result<Target, OutputError> {
             parent.join(name)
         }
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            let bare = PathBuf::from(typed.to_string_lossy().trim_end_matches(std::path::is_separator));
+            if bare.is_file() {
+                return Err(OutputError::IsFile { path: bare });
+            }
             let parent = typed.parent().unwrap_or(typed).to_owned();
             return Err(OutputError::ParentNotFolder { path: parent });
         }

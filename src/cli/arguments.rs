@@ -77,23 +77,23 @@ pub(super) struct CompressArguments {
     pub(super) ignore: Vec<String>,
 
     /// The same rank everywhere, at most the layer's
-    #[arg(long, value_name = "N", value_parser = positive, group = "rank_rule", help_heading = "Rank")]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) rank: Option<usize>,
 
     /// Rank over min(rows, columns), in (0, 1]
-    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) rank_ratio: Option<f64>,
 
     /// The least rank that keeps this part of the squared norm, in (0, 1]
-    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) energy: Option<f64>,
 
     /// All parameters of the checkpoint after / before, in (0, 1]
-    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) keep: Option<f64>,
 
     /// Parameters of the selected layers after / before, in (0, 1]
-    #[arg(long, value_name = "F", value_parser = part, group = "rank_rule", help_heading = "Rank")]
+    #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) layer_keep: Option<f64>,
 
     /// How a budget is spread over layers [default: spectral]
@@ -103,7 +103,7 @@ pub(super) struct CompressArguments {
     /// Round ranks to multiples of N
     ///
     /// Up for --energy, which promises an error; down otherwise, and at least N.
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Rank")]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = "Rank")]
     pub(super) round_to: Option<usize>,
 
     /// How convolutions are split in two [default: spatial]
@@ -158,11 +158,11 @@ pub(super) struct CompressArguments {
     pub(super) quiet: bool,
 
     /// Exit with 3 if a layer's relative error is larger
-    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Checks")]
+    #[arg(long, value_name = "F", value_parser = limit, allow_negative_numbers = true, help_heading = "Checks")]
     pub(super) max_error: Option<f64>,
 
     /// Exit with 3 if more of all parameters is kept
-    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Checks")]
+    #[arg(long, value_name = "F", value_parser = limit, allow_negative_numbers = true, help_heading = "Checks")]
     pub(super) max_keep: Option<f64>,
 
     /// Exit with 3 if no layer was factored
@@ -175,7 +175,7 @@ pub(super) struct MachineArguments {
     /// Layers at once, each on one thread [default: all cores]
     ///
     /// The bytes written do not depend on it.
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Numerics")]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = "Numerics")]
     pub(super) threads: Option<usize>,
 
     /// Working memory of all layers at once: 500MB, 4GiB [default: unlimited]
@@ -242,7 +242,7 @@ pub(super) struct InspectArguments {
     #[arg(long, value_name = "PATTERN")]
     pub(super) target: Vec<String>,
     /// Show what this rank would cost and lose
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
     pub(super) rank: Option<usize>,
     /// How convolutions are seen as matrices [default: spatial]
     #[arg(long, value_name = "SCHEME", value_enum)]

@@ -2,7 +2,7 @@
 
 use super::arguments::CompressArguments;
 use super::output::Failure;
-use crate::checkpoint::{Checkpoint, RECORD_KEY};
+use crate::checkpoint::{Checkpoint, RECORD_KEY, Source};
 use crate::commands::CompressOptions;
 use crate::plan::{Effect, Pattern, RankRule, Recipe, Rule, Selector};
 use crate::report::Check;
@@ -22,7 +22,8 @@ pub(super) fn compress_options(
     options.limits = arguments.machine.limits();
     options.overwrite = arguments.overwrite;
     options.dry_run = arguments.dry_run;
-    options.spectra = arguments.report.is_some();
+    // A dry run measures no error: what the spectra promise stands in for it.
+    options.spectra = arguments.report.is_some() || (arguments.dry_run && arguments.max_error.is_some());
     options.checks.extend(arguments.max_error.map(Check::MaxError));
     options.checks.extend(arguments.max_keep.map(Check::MaxKeep));
     options.checks.extend(arguments.fail_if_unchanged.then_some(Check::FailIfUnchanged));
@@ -63,6 +64,9 @@ fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe,
     }
     if let Some(rule) = rule {
         recipe.rules.insert(0, rule);
+    }
+    if recipe.rules.is_empty() {
+        return Err(Failure::new("the recipe has no rule".to_owned()));
     }
     recipe.check().map_err(|error| Failure::new(error.to_string()))?;
     Ok(recipe)
@@ -121,19 +125,65 @@ fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
     Recipe::from_json(&stored).with_context(|| format!("`{place}`"))
 }
 
-/// Refuses a page that could not be written, or that would lie in the way, before the work begins.
-pub(super) fn refuse_page(page: &Path, options: &CompressOptions) -> Result<(), Failure> {
+/// Refuses a page that could not be written, or that would replace or lie in what is read or written, before
+/// the work begins.
+pub(super) fn refuse_page(
+    page: &Path,
+    recipe: Option<&Path>,
+    options: &CompressOptions,
+) -> Result<(), Failure> {
     let place = page.display();
     if page.is_dir() {
         return Err(Failure::new(format!("`{place}` is a folder, expected the name of a file")));
     }
-    let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let inside_output = options.output.as_ref().is_some_and(|output| page.starts_with(output));
-    if inside_output {
-        return Err(Failure::new(format!("the page `{place}` lies inside the output")));
+    let in_output = || Failure::new(format!("the page `{place}` lies inside the output"));
+    if options.output.as_deref().is_some_and(|output| page.starts_with(output)) {
+        return Err(in_output());
     }
-    if !folder.is_dir() {
+    let folder = folder_of(page);
+    let Ok(resolved) = folder.canonicalize() else {
         return Err(Failure::new(format!("the folder `{}` does not exist", folder.display())));
+    };
+    let page = page.canonicalize().unwrap_or_else(|_| resolved.join(page.file_name().unwrap_or_default()));
+    let inside = |other: &Path| {
+        let parent = folder_of(other).canonicalize().unwrap_or_default();
+        let other =
+            other.canonicalize().unwrap_or_else(|_| parent.join(other.file_name().unwrap_or_default()));
+        page.starts_with(other)
+    };
+    if options.output.as_deref().is_some_and(inside) {
+        return Err(in_output());
     }
-    Ok(())
+    if let Source::Path(input) = &options.source {
+        if inside(input) || same_file(&page, input) {
+            return Err(Failure::new(format!(
+                "the page `{place}` would change the input `{}`",
+                input.display()
+            )));
+        }
+    }
+    if recipe.is_some_and(|recipe| inside(recipe) || same_file(&page, recipe)) {
+        return Err(Failure::new(format!("the page `{place}` would replace the recipe")));
+    }
+    let probe = tempfile::NamedTempFile::new_in(&resolved);
+    probe
+        .map(drop)
+        .map_err(|error| Failure::new(format!("can't write to `{}`: {}", folder.display(), error.kind())))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether two names are one file, by a hard link for instance.
+#[cfg(unix)]
+fn same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    identity(one).is_some() && identity(one) == identity(other)
+}
+
+#[cfg(not(unix))]
+fn same_file(one: &Path, other: &Path) -> bool {
+    one.canonicalize().ok().is_some_and(|one| Some(one) == other.canonicalize().ok())
 }

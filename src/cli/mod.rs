@@ -41,9 +41,11 @@ pub fn run() -> ExitCode {
     output::show_warnings();
     // An interrupt leaves nothing behind, wherever the work is.
     let handler = ctrlc::set_handler(|| {
-        crate::checkpoint::abandon_all();
-        output::interrupted();
-        std::process::exit(INTERRUPTED);
+        if !crate::checkpoint::abandon_all() {
+            output::interrupted();
+            std::process::exit(INTERRUPTED);
+        }
+        // The result is there: what is left is to say so.
     });
     if let Err(error) = handler {
         output::warn(&format!("an interrupt will not clean up: {error}"));
@@ -79,7 +81,7 @@ fn progress(quiet: bool) -> Box<dyn crate::plan::Progress> {
 fn compress(arguments: &CompressArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
     let options = meaning::compress_options(arguments, matches)?;
     if let Some(page) = &arguments.report {
-        meaning::refuse_page(page, &options)?;
+        meaning::refuse_page(page, arguments.recipe.as_deref(), &options)?;
     }
     let progress = progress(arguments.quiet);
     let report = commands::compress(&options, &*progress)?;

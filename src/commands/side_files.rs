@@ -9,11 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Every place that the output must not be.
 pub(super) fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
-    let mut inputs = checkpoint.files().to_vec();
-    if checkpoint.is_directory() {
-        inputs.push(checkpoint.root().to_path_buf());
-    }
-    inputs
+    let root = checkpoint.is_directory().then(|| checkpoint.root().to_path_buf());
+    root.into_iter().chain(checkpoint.files().iter().cloned()).collect()
 }
 
 /// A folder for a folder, a file for a file, or a folder where the target ends in a slash.

@@ -1,6 +1,6 @@
 use super::catalog::Exclusion;
 use super::recipe::RecipeError;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{Bytes, CheckpointError};
 use crate::decompose::DecomposeError;
 use serde::Serialize;
 use std::fmt;
@@ -126,7 +126,7 @@ pub enum PlanError {
         least: f64,
     },
     /// One layer needs more memory than is allowed.
-    #[error("`{tensor}` needs {needed} bytes of memory to be factored, the limit is {limit}")]
+    #[error("`{tensor}` needs {} of memory to be factored, the limit is {}", Bytes(*.needed), Bytes(*.limit))]
     Memory {
         /// The weight.
         tensor: String,
@@ -164,6 +164,9 @@ impl PlanError {
             Self::OnlyCollapsed { .. } => Some("`--save collapsed` multiplies the factors out".to_owned()),
             Self::AlreadyFactored { .. } => {
                 Some("`compress collapse` restores a dense checkpoint".to_owned())
+            }
+            Self::Budget { least, .. } if *least < 1.0 => {
+                Some(format!("target more layers, or ask for at least {:.4}", (least * 1e4).ceil() / 1e4))
             }
             Self::Memory { .. } => Some("raise `--memory-limit` or ignore the layer".to_owned()),
             Self::Checkpoint(error) => error.hint(),

@@ -84,16 +84,28 @@ impl Rule {
 }
 
 impl RankRule {
+    /// The rule's key in a recipe.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rank(_) => "rank",
+            Self::RankRatio(_) => "rank_ratio",
+            Self::Energy(_) => "energy",
+            Self::Keep(_) => "keep",
+            Self::LayerKeep(_) => "layer_keep",
+        }
+    }
+
     /// What is wrong with the number, if anything.
     pub(super) fn problem(self) -> Option<String> {
-        let (name, value) = match self {
+        let value = match self {
             Self::Rank(0) => return Some("rank is 0, expected at least 1".to_owned()),
             Self::Rank(_) => return None,
-            Self::RankRatio(value) => ("rank_ratio", value),
-            Self::Energy(value) => ("energy", value),
-            Self::Keep(value) => ("keep", value),
-            Self::LayerKeep(value) => ("layer_keep", value),
+            Self::RankRatio(value) | Self::Energy(value) | Self::Keep(value) | Self::LayerKeep(value) => {
+                value
+            }
         };
+        let name = self.name();
         let inside = value > 0.0 && value <= 1.0;
         (!inside).then(|| format!("{name} is {value}, expected more than 0 and at most 1"))
     }
@@ -144,7 +156,11 @@ impl TryFrom<RuleText> for Rule {
         .flatten()
         .collect();
         if ranks.len() > 1 {
-            return Err("a rule takes one of rank, rank_ratio, energy, keep, layer_keep".to_owned());
+            let found: Vec<&str> = ranks.iter().map(|rank| rank.name()).collect();
+            let found = found.join(" and ");
+            return Err(format!(
+                "a rule takes one of rank, rank_ratio, energy, keep, layer_keep, found {found}"
+            ));
         }
         let selectors = text
             .targets

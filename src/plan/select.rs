@@ -51,6 +51,7 @@ struct Use {
 
 fn of_entry(entry: &CatalogEntry, recipe: &Recipe, uses: &mut [Vec<Use>]) -> Selection {
     let mut decision: Option<Selection> = None;
+    let mut decided_by = 0;
     for (rule, (written, uses)) in recipe.rules.iter().zip(uses).enumerate() {
         let mut selects_by_name = false;
         for (selector, used) in written.selectors.iter().zip(uses) {
@@ -65,9 +66,11 @@ fn of_entry(entry: &CatalogEntry, recipe: &Recipe, uses: &mut [Vec<Use>]) -> Sel
             }
             used.matched = true;
             if decision.is_some() {
+                // What an earlier rule takes, such as that of the flags, is overridden and not forgotten.
+                used.decided |= decided_by != rule;
                 continue;
             }
-            used.decided = true;
+            (used.decided, decided_by) = (true, rule);
             decision = Some(match selector.effect {
                 Effect::Ignore => {
                     Selection::Dense(Reason::Ignored { pattern: selector.pattern.text().to_owned() })
@@ -76,10 +79,8 @@ fn of_entry(entry: &CatalogEntry, recipe: &Recipe, uses: &mut [Vec<Use>]) -> Sel
             });
         }
         if decision.is_none() && !selects_by_name && written.rank.is_some() && entry.is_candidate() {
-            decision = match &entry.exclusion {
-                None => Some(Selection::Factor { rule, named: false }),
-                Some(_) => None,
-            };
+            decision = entry.exclusion.is_none().then_some(Selection::Factor { rule, named: false });
+            decided_by = rule;
         }
     }
     decision.unwrap_or_else(|| {
@@ -111,7 +112,10 @@ fn unused(catalog: &Catalog, recipe: &Recipe, uses: &[Vec<Use>]) -> Vec<String> 
             if used.decided {
                 continue;
             }
-            problems.push(if used.matched {
+            let twice = rule.selectors.iter().filter(|other| *other == selector).count() > 1;
+            problems.push(if used.matched && twice {
+                format!("`{pattern}` is written twice")
+            } else if used.matched {
                 format!("`{pattern}` is never reached: every layer that it matches is decided by a pattern before it")
             } else if used.other {
                 format!("`{pattern}` matches no weight that can be factored, only {}", others(catalog, pattern))

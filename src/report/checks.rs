@@ -52,9 +52,11 @@ impl CompressReport {
             Check::MaxError(limit) => {
                 let worst = self.totals.worst_error.as_ref();
                 let found = worst.map(|worst| worst.relative_error);
-                let passed = found.is_none_or(|found| found <= limit);
+                // Layers without a known error are no proof of anything.
+                let passed = self.layers.is_empty() || found.is_some_and(|found| found <= limit);
                 let message = match worst {
-                    None => "no layer has an error".to_owned(),
+                    None if passed => "no layer was factored".to_owned(),
+                    None => "no layer's error is known".to_owned(),
                     Some(WorstError { layer, relative_error }) if passed => {
                         format!(
                             "the largest relative error is {relative_error:.4}, of `{layer}`, at most {limit}"

@@ -136,7 +136,7 @@ impl CompressReport {
             let _ = writeln!(text, "working memory: at most {}", units::size(self.totals.peak_memory_bytes));
         }
         for file in &self.files_left_out {
-            let _ = writeln!(text, "not copied: {file}, a pickled duplicate of the weights");
+            let _ = writeln!(text, "not copied: {file}, another copy of the weights");
         }
         match (&self.output, self.totals.elapsed_secs) {
             (Some(output), Some(elapsed)) => {

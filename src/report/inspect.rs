@@ -174,8 +174,14 @@ impl InspectReport {
             return text;
         }
         let _ = writeln!(text, "{}", self.layer_table());
-        text.push_str("90 % to 99.9 %: the rank that this part of the squared norm needs\n");
+        if self.has_spectra() {
+            text.push_str("90 % to 99.9 %: the rank that this part of the squared norm needs\n");
+        }
         text
+    }
+
+    fn has_spectra(&self) -> bool {
+        self.layers.iter().any(|layer| layer.spectrum.is_some())
     }
 
     /// Every tensor, a line each.
@@ -243,12 +249,12 @@ impl InspectReport {
             ("shape", Align::Left),
             ("parameters", Align::Right),
             ("break-even", Align::Right),
-            ("stable rank", Align::Right),
-            ("90 %", Align::Right),
-            ("95 %", Align::Right),
-            ("99 %", Align::Right),
-            ("99.9 %", Align::Right),
         ];
+        let with_spectra = self.has_spectra();
+        if with_spectra {
+            columns
+                .extend(["stable rank", "90 %", "95 %", "99 %", "99.9 %"].map(|name| (name, Align::Right)));
+        }
         if self.factored {
             columns.extend([("rank", Align::Right), ("error", Align::Right)]);
         }
@@ -273,7 +279,8 @@ impl InspectReport {
                     s.rank_99.to_string(),
                     s.rank_999.to_string(),
                 ]),
-                None => row.extend(vec!["-".to_owned(); 5]),
+                None if with_spectra => row.extend(vec!["-".to_owned(); 5]),
+                None => {}
             }
             if self.factored {
                 row.push(layer.factored_rank.map_or_else(|| "dense".to_owned(), |rank| rank.to_string()));

@@ -198,7 +198,7 @@ impl CollapseReport {
             units::seconds(self.elapsed_secs)
         );
         for file in &self.files_left_out {
-            let _ = writeln!(text, "not copied: {file}, a pickled duplicate of the weights");
+            let _ = writeln!(text, "not copied: {file}, another copy of the weights");
         }
         text
     }

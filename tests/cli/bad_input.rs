@@ -149,7 +149,6 @@ fn an_index_and_its_shards_agree() {
 }
 
 #[test]
-#[ignore = "an index with an empty weight_map is read as a checkpoint without tensors, and its shards are called pickled"]
 fn an_index_without_tensors_is_refused() {
     let place = sharded(&json!({}), &[("model-00001-of-00001.safetensors", &["a.weight"])]);
     place.refuses(1, ["in", "--rank=4", "--out=out"]).stderr_has("`in/model.safetensors.index.json`");
@@ -179,7 +178,7 @@ fn a_weight_that_is_not_finite_is_named_with_its_place() {
 fn a_rank_beyond_the_named_layer_is_refused() {
     let place = Place::new();
     place.write("in.safetensors", two());
-    let beyond = "error: rank 17 exceeds the largest possible rank 16 of `a.weight`, shape [16, 16]\n";
+    let beyond = "error: rank 17 exceeds the largest possible rank 16 of `a.weight`, shape (16, 16)\n";
     place.refuses(1, ["in.safetensors", "--target=a", "--rank=17", OUT]).stderr(beyond);
     place.refuses(1, ["in.safetensors", "--target=a", "--rank=17", "--dry-run"]).stderr(beyond);
     // A pattern over several layers gives each at most its own, so long as one of them can have it.
@@ -219,7 +218,7 @@ fn recipes_say_the_line_of_what_is_wrong() {
         ("[[rule]]\nrank = 0\n", "rank is 0, expected at least 1\n"),
         (
             "[[rule]]\nrank = 4\nkeep = 0.5\n",
-            "a rule takes one of rank, rank_ratio, energy, keep, layer_keep\n",
+            "a rule takes one of rank, rank_ratio, energy, keep, layer_keep, found rank and keep\n",
         ),
         (
             "[[rule]]\ntargets = [\"re:(\"]\nrank = 4\n",
@@ -247,7 +246,7 @@ fn an_output_that_exists_is_kept_unless_it_is_to_be_replaced() {
     let place = Place::new();
     place.write("out.safetensors", "precious");
     let exists =
-        "error: `out.safetensors` exists\nhint: --overwrite replaces it once the new content is complete\n";
+        "error: `out.safetensors` exists\nhint: `--overwrite` replaces it once the new content is complete\n";
     place.refuses(1, [&silero(), "--rank=8", OUT]).stderr(exists);
     place.run([&silero(), "--rank=8", OUT, "--overwrite", "-q"]).exits(0).stderr("");
     let made = place.read("out.safetensors");
@@ -300,7 +299,6 @@ fn an_output_in_or_around_the_input_is_refused() {
 }
 
 #[test]
-#[ignore = "the message is that the output contains the input's model.safetensors: files are compared before the folder"]
 fn an_output_that_is_the_input_folder_is_called_that() {
     let place = Place::new();
     copy_folder(fixture("tiny-bert").as_ref(), &place.join("in"));
@@ -320,13 +318,12 @@ fn a_folder_that_cannot_be_written_to_is_named() {
 }
 
 #[test]
-#[ignore = "the message is \"`` is not a folder\": the parent of a name is empty"]
 fn a_file_named_as_a_folder_is_named() {
     let place = Place::new();
     place.write("file", "");
     place
         .refuses(1, [&silero(), "--rank=8", "--out=file/"])
-        .stderr_has("error: `file/` is a file, expected a directory or nothing\n");
+        .stderr_has("error: `file` is a file, expected a directory or nothing\n");
 }
 
 #[cfg(unix)]
@@ -460,9 +457,9 @@ fn what_cannot_be_planned_is_refused_with_the_numbers() {
     place.write("in.safetensors", two());
     let run = place.refuses(1, ["in.safetensors", "--keep=0.01", OUT, "-q"]);
     run.stderr_has("error: keep 0.01 can't be reached: at rank 1 everywhere it is 0.1250\n");
-    place
-        .refuses(1, ["in.safetensors", "--rank=4", "--memory-limit=10B", OUT, "-q"])
-        .stderr_has("bytes of memory to be factored, more than the limit of 10\nhint: raise `--memory-limit` or ignore the layer\n");
+    place.refuses(1, ["in.safetensors", "--rank=4", "--memory-limit=10B", OUT, "-q"]).stderr_has(
+        "of memory to be factored, the limit is 10 bytes\nhint: raise `--memory-limit` or ignore the layer\n",
+    );
     place
         .refuses(1, [&silero(), "--target=lstm_cell.weight_hh", "--rank=4", OUT])
         .stderr_has("`lstm_cell.weight_hh` is a recurrent")

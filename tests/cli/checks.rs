@@ -100,7 +100,6 @@ fn a_dry_run_knows_errors_where_the_rule_needs_spectra() {
 }
 
 #[test]
-#[ignore = "a dry run without spectra reports that --max-error holds, and exits with 0"]
 fn a_dry_run_with_a_limit_of_error_computes_what_it_needs() {
     let place = Place::new();
     let run = place.run([&silero(), "--rank=8", "--dry-run", "--max-error=0.5", "-q"]).exits(3);

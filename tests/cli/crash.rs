@@ -198,7 +198,6 @@ fn an_interrupt_leaves_nothing_behind() {
 /// From the rename on there is nothing to take back: the run is done, whatever comes then.
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "an interrupt after the rename exits with 130 and says that nothing was written"]
 fn an_interrupt_after_the_end_does_not_deny_it() {
     let scene = Scene::new();
     for _ in 0..40 {
@@ -317,7 +316,7 @@ fn space_that_vanishes_during_a_run_leaves_the_old_content() {
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "needs root to mount a small tmpfs, and what a killed run left is counted as taken before it is swept"]
+#[ignore = "needs root to mount a small tmpfs"]
 fn what_a_killed_run_left_does_not_take_the_next_one_its_space() {
     let place = Place::new();
     place.write("in.safetensors", linears(24, 192));
@@ -353,7 +352,7 @@ fn a_read_only_disk_is_refused_before_work_begins() {
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "needs root to mount a read-only tmpfs, and the page's folder is not tried before the output is published"]
+#[ignore = "needs root to mount a read-only tmpfs"]
 fn a_page_that_cannot_be_written_is_told_before_the_output_is() {
     let place = Place::new();
     place.write("in.safetensors", linears(2, 64));

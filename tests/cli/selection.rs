@@ -121,7 +121,6 @@ fn flags_add_a_first_rule_to_a_recipe_and_override_the_rest() {
 }
 
 #[test]
-#[ignore = "the recipe's pattern for the same layer is then refused as never reached"]
 fn a_flag_overrides_the_recipe_for_a_layer_that_it_names() {
     let place = Place::new();
     place.write("recipe.toml", "[[rule]]\ntargets = [\"conv3\", \"conv4\"]\nrank = 4\n");

@@ -73,7 +73,6 @@ fn parts_are_above_0_and_at_most_1() {
 }
 
 #[test]
-#[ignore = "a negative number is taken for a flag: allow_negative_numbers is not set"]
 fn a_negative_number_is_a_value_not_a_flag() {
     let error = refused(&[&silero(), "--out", "x", "--keep", "-1"]);
     assert_eq!(error, "error: invalid value '-1' for '--keep <F>': expected a number above 0 and at most 1");
