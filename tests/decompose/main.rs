@@ -1,0 +1,8 @@
+//! Weights as chains of layers: what a chain computes, and what its factors are.
+
+mod convolutions;
+mod errors;
+mod lookups;
+mod reference;
+mod sizes;
+mod spectra;
