@@ -154,13 +154,10 @@ pub(super) fn refuse_page(
     if options.output.as_deref().is_some_and(inside) {
         return Err(in_output());
     }
-    if let Source::Path(input) = &options.source {
-        if inside(input) || same_file(&page, input) {
-            return Err(Failure::new(format!(
-                "the page `{place}` would change the input `{}`",
-                input.display()
-            )));
-        }
+    if let Source::Path(input) = &options.source
+        && (inside(input) || same_file(&page, input))
+    {
+        return Err(Failure::new(format!("the page `{place}` would change the input `{}`", input.display())));
     }
     if recipe.is_some_and(|recipe| inside(recipe) || same_file(&page, recipe)) {
         return Err(Failure::new(format!("the page `{place}` would replace the recipe")));

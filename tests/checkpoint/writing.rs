@@ -47,6 +47,7 @@ fn record() -> Record {
         version: 1,
         tool: "fnl test".to_owned(),
         modules: [("fc \"quoted\"".to_owned(), module)].into(),
+        converted: [].into(),
         recipe: serde_json::json!({"z": [1, {"y": 2, "b": 3}], "a": null}),
     }
 }
