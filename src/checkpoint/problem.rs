@@ -171,7 +171,7 @@ pub enum Problem {
     #[error("the index names no tensor: its `weight_map` is empty")]
     EmptyIndex,
     /// A shard isn't there.
-    #[error("the shard `{shard}` is missing, number of tensors that should be in it: {tensors}")]
+    #[error("the shard `{shard}` is missing, {} should be in it", counted(*.tensors))]
     MissingShard {
         /// The shard.
         shard: String,
@@ -289,4 +289,9 @@ impl fmt::Display for Problems {
             rest => write!(f, "\n  - and {rest} more"),
         }
     }
+}
+
+/// A number of tensors in words.
+fn counted(tensors: usize) -> String {
+    if tensors == 1 { "1 tensor".to_owned() } else { format!("{tensors} tensors") }
 }

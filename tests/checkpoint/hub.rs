@@ -114,7 +114,7 @@ fn a_shard_that_the_repository_lacks_is_reported() {
     let files = [(ONE, bytes_file(&[("a", 10)], "")), ("model.safetensors.index.json", index.into_bytes())];
     let server = Server::start(&files, Manners::default());
     let (text, _) = said(&hub(&server, folder.path()));
-    assert!(text.ends_with(&format!("the shard `{TWO}` is missing, 1 tensors should be in it")), "{text}");
+    assert!(text.ends_with(&format!("the shard `{TWO}` is missing, 1 tensor should be in it")), "{text}");
 }
 
 #[test]

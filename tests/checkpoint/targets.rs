@@ -23,7 +23,7 @@ fn output_that_exists() {
     let options = OutputOptions::file(&file);
     assert_eq!(said(&options, &[], folder.path()), "`DIR/x.safetensors` exists");
     let hint = Staging::check(&options, &[], &[]).unwrap_err().hint().unwrap();
-    assert_eq!(hint, "--overwrite replaces it once the new content is complete");
+    assert_eq!(hint, "`--overwrite` replaces it once the new content is complete");
     Staging::check(&OutputOptions { overwrite: true, ..options }, &[], &[]).unwrap();
     let directory = folder.path().join("out");
     fs::create_dir(&directory).unwrap();

@@ -54,7 +54,9 @@ fn orthonormal(rng: &mut ChaCha8Rng, length: usize, count: usize) -> Vec<Vec<f64
                 x.iter_mut().zip(q).for_each(|(x, q)| *x -= along * q);
             }
             let length = norm(&x);
-            x.iter_mut().for_each(|x| *x /= length);
+            for x in &mut x {
+                *x /= length;
+            }
         }
         vectors.push(x);
     }
