@@ -294,12 +294,12 @@ impl Unfolding {
 
     /// The groups' factors `(A, B)` of a chain.
     pub(crate) fn pairs<T: Scalar>(&self, factors: &[Factor<T>]) -> Result<Vec<Pair<T>>, DecomposeError> {
-        let rank = factors.first().and_then(|factor| self.rank_of(&factor.shape));
+        let rank = factors.first().and_then(|factor| self.rank_of(&factor.shape)).filter(|&rank| rank > 0);
         let expected = self.factor_shapes(rank.unwrap_or(1));
-        for (index, expected) in expected.iter().enumerate() {
-            let found = factors.get(index).map_or(&[][..], |factor| &factor.shape);
+        for index in 0..expected.len().max(factors.len()) {
+            let expected = expected.get(index).cloned().unwrap_or_default();
+            let found = factors.get(index).map(|factor| factor.shape.clone()).unwrap_or_default();
             if found != expected || rank.is_none() {
-                let (expected, found) = (expected.clone(), found.to_vec());
                 return Err(DecomposeError::FactorShape { index, expected, found });
             }
         }
