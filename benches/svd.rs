@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench svd
 //!
-//! `examples/svd_matrix.rs` writes the same matrices for PyTorch, and says how far each result is from the least possible error.
+//! `examples/svd_matrix.rs` writes the same matrices for `torch`, and says how far each result is from the least possible error.
 
 use divan::{Bencher, black_box};
 use fnl::linalg::{SvdMethod, SvdOptions, truncated_svd};

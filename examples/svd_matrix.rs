@@ -3,9 +3,10 @@
 //!     cargo run --release --example svd_matrix -- write gauss 2048x2048 FILE.safetensors
 //!     cargo run --release --example svd_matrix -- time trained 2048x2048 256 THREADS REPEATS
 //!     cargo run --release --example svd_matrix -- file FILE.safetensors TENSOR RANK THREADS REPEATS
+//!     cargo run --release --example svd_matrix -- all FILE.safetensors RANK THREADS REPEATS
 //!
-//! `write` stores one f32 tensor named `w`, so that PyTorch can decompose the very same matrix. `time` and `file` print, for each
-//! method, the best and the median time and the error over the least possible error.
+//! `write` stores one f32 tensor named `w`, so that `torch` can decompose the very same matrix. `time` and `file` print, for each
+//! method, the best and the median time and the error over the least possible error. `all` times one pass over all matrices of a checkpoint.
 
 use std::time::Instant;
 
@@ -30,6 +31,7 @@ fn main() -> Result<()> {
             let w = read(path, tensor)?;
             time(tensor, w.as_ref(), rank.parse()?, threads.parse()?, repeats.parse()?)
         }
+        ["all", path, rank, threads, repeats] => all(path, rank.parse()?, threads.parse()?, repeats.parse()?),
         _ => bail!(
             "usage: write KIND SHAPE FILE | time KIND SHAPE RANK THREADS REPEATS | file FILE TENSOR RANK ..."
         ),
@@ -54,6 +56,30 @@ fn read(path: &str, tensor: &str) -> Result<Mat<f32>> {
         let at = 4 * (i * cols + j);
         f32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]])
     }))
+}
+
+fn all(path: &str, rank: usize, threads: usize, repeats: usize) -> Result<()> {
+    let bytes = std::fs::read(path)?;
+    let file = SafeTensors::deserialize(&bytes)?;
+    let names: Vec<&str> = file.names().into_iter().filter(|name| is_matrix(&file, name, rank)).collect();
+    let weights = names.iter().map(|name| read(path, name)).collect::<Result<Vec<_>>>()?;
+    for method in [SvdMethod::Exact, SvdMethod::Iterative, SvdMethod::Auto] {
+        let mut best = f64::INFINITY;
+        for _ in 0..repeats.max(1) {
+            let start = Instant::now();
+            for w in &weights {
+                truncated_svd(w.as_ref(), rank, &SvdOptions { method, threads })?;
+            }
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        println!("{} matrices r{rank} {method:?}: {best:.4} s", weights.len());
+    }
+    Ok(())
+}
+
+fn is_matrix(file: &SafeTensors, name: &str, rank: usize) -> bool {
+    file.tensor(name)
+        .is_ok_and(|view| view.shape().len() == 2 && view.shape().iter().all(|&side| side >= rank))
 }
 
 fn time(name: &str, w: MatRef<'_, f32>, rank: usize, threads: usize, repeats: usize) -> Result<()> {

@@ -1,19 +1,18 @@
-//! Matrices to measure on, the same for the benchmark and for PyTorch.
+//! Matrices to measure on, the same for the benchmark and for other programs.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 
 /// A Gaussian matrix, the hardest spectrum there is for a truncated SVD: no decay, no gap.
-pub fn gauss(rows: usize, cols: usize) -> Mat<f32> {
+pub(crate) fn gauss(rows: usize, cols: usize) -> Mat<f32> {
     let mut normal = Normal(0x0123_4567_89ab_cdef);
     Mat::from_fn(rows, cols, |_, _| normal.next() as f32)
 }
 
 /// A matrix with a spectrum as trained weights have it: `s_i = (1 + i / (n/20))^-0.6`, a few large values, then a slow power
 /// decay, then a nearly flat bulk. (Encoder weights of all-MiniLM-L6-v2 keep 50 to 60 % of their energy in the first sixth of their ranks;
-/// so does this, 52 %.) Singular vectors are random: products of 3 x 64 Householder-like mixing steps would be cheaper to make, but not
-/// uniformly distributed, so a Gaussian matrix is orthonormalized on each side by Cholesky's method, in f64.
-pub fn trained(rows: usize, cols: usize) -> Mat<f32> {
+/// so does this.) Singular vectors are those of Gaussian matrices.
+pub(crate) fn trained(rows: usize, cols: usize) -> Mat<f32> {
     let n = rows.min(cols);
     let mut normal = Normal(0xfeed_beef_1234_5678);
     let mut basis = |side: usize| {
@@ -29,7 +28,7 @@ pub fn trained(rows: usize, cols: usize) -> Mat<f32> {
 }
 
 /// `"gauss"` or `"trained"`, with a shape like `"2048x1024"`.
-pub fn named(kind: &str, shape: &str) -> Option<Mat<f32>> {
+pub(crate) fn named(kind: &str, shape: &str) -> Option<Mat<f32>> {
     let (rows, cols) = shape.split_once('x')?;
     let (rows, cols) = (rows.parse().ok()?, cols.parse().ok()?);
     match kind {

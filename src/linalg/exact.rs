@@ -7,7 +7,7 @@ use faer::{Mat, MatRef, Par};
 
 use super::Scalar;
 use super::eigen::Reduced;
-use super::product::{Team, convert, gram, magnitude, product};
+use super::product::{Team, convert, gram, magnitude, product, wide_gram};
 use super::refine::{Triples, refine};
 use super::svd::SvdPath;
 
@@ -34,7 +34,7 @@ pub(crate) fn exact<T: Scalar>(team: &Team, w: MatRef<'_, T>, rank: usize) -> Op
             return Some((refine(team, w, vectors.as_ref())?, None, SvdPath::Gram));
         }
     }
-    let reduced = Reduced::<f64>::new(team, gram(team, w));
+    let reduced = Reduced::<f64>::new(team, wide_gram(team, w));
     let eigenvalues = reduced.values(team, w.ncols());
     let values = roots(&eigenvalues);
     // an f32 matrix says nothing about such values itself; an f64 matrix does
@@ -56,7 +56,7 @@ pub(crate) fn values<T: Scalar>(team: &Team, w: MatRef<'_, T>) -> Option<Vec<f64
         svd(w, s.as_mut(), None, None, Par::Seq, MemStack::new(&mut memory), params).ok()?;
         return Some((0..n).map(|i| s[i].to_f64()).collect());
     }
-    Some(roots(&Reduced::<f64>::new(team, gram(team, w)).values(team, n)))
+    Some(roots(&Reduced::<f64>::new(team, wide_gram(team, w)).values(team, n)))
 }
 
 fn is_double<T: Scalar>() -> bool {

@@ -15,7 +15,7 @@ use faer::{Accum, Mat, MatRef};
 
 use super::Scalar;
 use super::eigen::{Reduced, largest_eigenpairs};
-use super::orthonormal::orthonormalize;
+use super::orthonormal::{orthonormalize, orthonormalize_regular};
 use super::product::{Team, convert, gram, multiply, product};
 use super::random::Splitmix;
 
@@ -73,8 +73,8 @@ pub(crate) fn largest_space(n: usize, rank: usize) -> usize {
 
 /// Whether the Krylov space is likely to be cheaper than the direct method.
 pub(crate) fn krylov_pays(m: usize, n: usize, rank: usize) -> bool {
-    let _ = m;
-    n >= 256 && 4 * rank <= n
+    // a tall matrix is dominated by its Gram matrix either way; below these sizes the reduction is in the cache
+    m < 2 * n && ((n >= 1536 && 6 * rank <= n) || (n >= 512 && 24 * rank <= n))
 }
 
 /// An orthonormal basis V and `T = Vt G V`, growing by blocks.
@@ -148,7 +148,7 @@ impl<'a, T: Scalar> Space<'a, T> {
         if from + width > self.basis.ncols() {
             return None;
         }
-        if from == 0 || !cholesky_orthonormalize(self.team, &mut block) {
+        if from == 0 || !orthonormalize_regular(self.team, &mut block) {
             // the block is deficient: reflections complete it with arbitrary directions, which still have to leave the basis
             for _ in 0..2 {
                 orthonormalize(self.team, &mut block);
@@ -219,51 +219,6 @@ impl<'a, T: Scalar> Space<'a, T> {
         self.outward = rest;
         Some(values.iter().map(|value| (value - ritz.smallest).max(0.0)).sum())
     }
-}
-
-/// `X = Q R` by Cholesky factors of the Gram matrix, twice: all in products. False, with x spoilt, if X is deficient.
-fn cholesky_orthonormalize<T: Scalar>(team: &Team, x: &mut Mat<T>) -> bool {
-    for _ in 0..2 {
-        let Some(inverse) = inverse_factor(&gram(team, x.as_ref())) else {
-            return false;
-        };
-        *x = product(team, x.as_ref(), convert(team, inverse.as_ref()).as_ref());
-    }
-    true
-}
-
-/// The upper triangular `R^-1` with `Rt R = A`, from the lower triangle of A; `None` where A is singular to a few digits less than it has.
-fn inverse_factor(a: &Mat<f64>) -> Option<Mat<f64>> {
-    let n = a.nrows();
-    let mut l = Mat::<f64>::zeros(n, n);
-    for j in 0..n {
-        let mut pivot = a[(j, j)];
-        for k in 0..j {
-            pivot -= l[(j, k)] * l[(j, k)];
-        }
-        if pivot.is_nan() || pivot <= 1e-11 * a[(j, j)] {
-            return None;
-        }
-        let pivot = pivot.sqrt();
-        l[(j, j)] = pivot;
-        for i in j + 1..n {
-            let mut sum = a[(i, j)];
-            for k in 0..j {
-                sum -= l[(i, k)] * l[(j, k)];
-            }
-            l[(i, j)] = sum / pivot;
-        }
-    }
-    // R = Lt, so R^-1 = (L^-1)t, column by column
-    let mut inverse = Mat::<f64>::zeros(n, n);
-    for j in 0..n {
-        inverse[(j, j)] = l[(j, j)].recip();
-        for i in j + 1..n {
-            let sum: f64 = (j..i).map(|k| l[(i, k)] * inverse[(j, k)]).sum();
-            inverse[(j, i)] = -sum / l[(i, i)];
-        }
-    }
-    Some(inverse)
 }
 
 /// Side of the tiles that are mirrored at once: both fit in the cache.

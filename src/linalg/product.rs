@@ -15,6 +15,8 @@ const SMALLEST_CUT: usize = 1 << 22;
 const MOST_PIECES: usize = 8;
 /// Side of a triangle that is computed as a square.
 const TRIANGLE: usize = 128;
+/// Columns that one thread converts.
+const CONVERTED: usize = 64;
 /// Rows or columns that go into `f64` at a time.
 pub(crate) const PANEL: usize = 512;
 
@@ -237,16 +239,30 @@ pub(crate) fn magnitude<T: Scalar>(team: &Team, w: MatRef<'_, T>) -> Option<(f64
     finite.then_some((largest, sum))
 }
 
-/// The lower triangle of `A^T A`, in `G`. Above its diagonal anything may stand. Panels of rows are converted one after the other.
-pub(crate) fn gram<T: Scalar, G: Scalar>(team: &Team, a: MatRef<'_, T>) -> Mat<G> {
+/// The lower triangle of `A^T A`. Above its diagonal anything may stand.
+pub(crate) fn gram<T: Scalar>(team: &Team, a: MatRef<'_, T>) -> Mat<T> {
+    let mut sum = Mat::<T>::zeros(a.ncols(), a.ncols());
+    update_triangle(team, sum.as_mut(), a.transpose(), a, T::from_f64(1.0));
+    sum
+}
+
+/// The lower triangle of `A^T A`, in `f64`. Panels of rows are widened one after the other.
+pub(crate) fn wide_gram<T: Scalar>(team: &Team, a: MatRef<'_, T>) -> Mat<f64> {
     let n = a.ncols();
-    let mut sum = Mat::<G>::zeros(n, n);
+    let mut sum = Mat::<f64>::zeros(n, n);
     let rows_at_once = (4 * n).clamp(PANEL, 8 * PANEL);
     let mut first = 0;
     while first < a.nrows() {
         let rows = rows_at_once.min(a.nrows() - first);
-        let panel: Mat<G> = convert(team, a.subrows(first, rows));
-        update_triangle(team, sum.as_mut(), panel.transpose(), panel.as_ref(), G::from_f64(1.0));
+        let panel = a.subrows(first, rows);
+        // widened in the order of its memory
+        if panel.row_stride().unsigned_abs() > panel.col_stride().unsigned_abs() {
+            let panel: Mat<f64> = convert(team, panel.transpose());
+            update_triangle(team, sum.as_mut(), panel.as_ref(), panel.transpose(), 1.0);
+        } else {
+            let panel: Mat<f64> = convert(team, panel);
+            update_triangle(team, sum.as_mut(), panel.transpose(), panel.as_ref(), 1.0);
+        }
         first += rows;
     }
     sum
@@ -290,37 +306,24 @@ fn halve_triangle<T: Scalar>(
     );
 }
 
-/// A copy in another type. Tiles fit in the cache whichever way `a` is stored.
+/// A copy in another type.
 pub(crate) fn convert<T: Scalar, G: Scalar>(team: &Team, a: MatRef<'_, T>) -> Mat<G> {
     let mut copy = Mat::<G>::zeros(a.nrows(), a.ncols());
     team.run(|| convert_into(team, a, copy.as_mut()));
     copy
 }
 
-fn convert_into<T: Scalar, G: Scalar>(team: &Team, a: MatRef<'_, T>, mut copy: MatMut<'_, G>) {
-    const TILE: usize = 64;
-    if a.ncols() > TILE {
-        let cut = (a.ncols() / 2).next_multiple_of(TILE);
+fn convert_into<T: Scalar, G: Scalar>(team: &Team, a: MatRef<'_, T>, copy: MatMut<'_, G>) {
+    if a.ncols() > CONVERTED {
+        let cut = a.ncols() / 2;
         let (left, right) = copy.split_at_col_mut(cut);
         let (from_left, from_right) = a.split_at_col(cut);
         team.join(|| convert_into(team, from_left, left), || convert_into(team, from_right, right));
         return;
     }
-    if a.row_stride() == 1 {
-        for (to, from) in copy.col_iter_mut().zip(a.col_iter()) {
-            for (to, from) in to.iter_mut().zip(from.iter()) {
-                *to = G::from_f64(from.to_f64());
-            }
-        }
-        return;
-    }
-    for first in (0..a.nrows()).step_by(TILE) {
-        let rows = TILE.min(a.nrows() - first);
-        let (mut copy, a) = (copy.as_mut().subrows_mut(first, rows), a.subrows(first, rows));
-        for (i, from) in a.row_iter().enumerate() {
-            for (j, from) in from.iter().enumerate() {
-                copy[(i, j)] = G::from_f64(from.to_f64());
-            }
+    for (to, from) in copy.col_iter_mut().zip(a.col_iter()) {
+        for (to, from) in to.iter_mut().zip(from.iter()) {
+            *to = G::from_f64(from.to_f64());
         }
     }
 }

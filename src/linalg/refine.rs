@@ -10,7 +10,7 @@ use faer::{Mat, MatRef};
 use super::Scalar;
 use super::eigen::largest_eigenpairs;
 use super::orthonormal::orthonormalize;
-use super::product::{Team, convert, gram, magnitude, product};
+use super::product::{Team, convert, magnitude, product, wide_gram};
 
 /// Leading singular triples of a tall matrix.
 pub(crate) struct Triples<T> {
@@ -28,7 +28,7 @@ pub(crate) fn refine<T: Scalar>(team: &Team, w: MatRef<'_, T>, basis: MatRef<'_,
     let z = product(team, w.transpose(), u.as_ref());
     let (_, captured) = magnitude(team, z.as_ref())?;
     let rank = z.ncols();
-    let eigen = largest_eigenpairs::<f64>(team, gram(team, z.as_ref()), rank)?;
+    let eigen = largest_eigenpairs::<f64>(team, wide_gram(team, z.as_ref()), rank)?;
     // vectors of close eigenvalues are orthogonal to fewer digits than U and V shall be
     let mut rotation: Mat<T> = convert(team, eigen.vectors.as_ref());
     orthonormalize(team, &mut rotation);

@@ -114,27 +114,24 @@ impl<T: Scalar> Tridiagonal<T> {
             let factor = self.block_factor(team, v.as_ref(), first);
             let rows = x.as_mut().subrows_mut(from, n - from);
             let along = product(team, v.transpose(), rows.as_ref());
-            let along = product(team, factor.as_ref(), along.as_ref());
+            let along = product(team, factor.transpose(), along.as_ref());
             multiply(team, rows, Accum::Add, v.as_ref(), along.as_ref(), -one);
         }
         x
     }
 
-    /// The upper triangular F with `H_1 ... H_k = I - V F Vt`.
+    /// The upper triangular F with `H_1 ... H_k = I - V F Vt`, transposed, so that a row of F is contiguous.
     fn block_factor(&self, team: &Team, v: MatRef<'_, T>, first: usize) -> Mat<T> {
         let width = v.ncols();
         let overlaps = product(team, v.transpose(), v);
         let mut factor = Mat::<T>::zeros(width, width);
         for j in 0..width {
             let scale = self.scales[first + j];
-            factor[(j, j)] = scale;
             for i in 0..j {
-                let mut sum = T::from_f64(0.0);
-                for k in i..j {
-                    sum += factor[(i, k)] * overlaps[(k, j)];
-                }
-                factor[(i, j)] = -scale * sum;
+                let sum = dot(&slice(factor.as_ref(), i)[i..j], &slice(overlaps.as_ref(), j)[i..j]);
+                factor[(j, i)] = -scale * sum;
             }
+            factor[(j, j)] = scale;
         }
         factor
     }
