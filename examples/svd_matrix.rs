@@ -1,8 +1,8 @@
 //! Writes the matrices that `benches/svd.rs` times, or times and judges one of them.
 //!
 //!     cargo run --release --example svd_matrix -- write gauss 2048x2048 FILE.safetensors
-//!     cargo run --release --example svd_matrix -- time trained 2048x2048 256 THREADS REPEATS
-//!     cargo run --release --example svd_matrix -- file FILE.safetensors TENSOR RANK THREADS REPEATS
+//!     cargo run --release --example svd_matrix -- time trained 2048x2048 256 THREADS REPEATS [METHOD]
+//!     cargo run --release --example svd_matrix -- file FILE.safetensors TENSOR RANK THREADS REPEATS [METHOD]
 //!     cargo run --release --example svd_matrix -- all FILE.safetensors RANK THREADS REPEATS
 //!
 //! `write` stores one f32 tensor named `w`, so that `torch` can decompose the very same matrix. `time` and `file` print, for each
@@ -23,13 +23,20 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["write", kind, shape, path] => write(&matrices::named(kind, shape).context("kind or shape")?, path),
-        ["time", kind, shape, rank, threads, repeats] => {
+        ["time", kind, shape, rank, threads, repeats, ref method @ ..] => {
             let w = matrices::named(kind, shape).context("kind or shape")?;
-            time(&format!("{kind} {shape}"), w.as_ref(), rank.parse()?, threads.parse()?, repeats.parse()?)
+            time(
+                &format!("{kind} {shape}"),
+                w.as_ref(),
+                rank.parse()?,
+                threads.parse()?,
+                repeats.parse()?,
+                method,
+            )
         }
-        ["file", path, tensor, rank, threads, repeats] => {
+        ["file", path, tensor, rank, threads, repeats, ref method @ ..] => {
             let w = read(path, tensor)?;
-            time(tensor, w.as_ref(), rank.parse()?, threads.parse()?, repeats.parse()?)
+            time(tensor, w.as_ref(), rank.parse()?, threads.parse()?, repeats.parse()?, method)
         }
         ["all", path, rank, threads, repeats] => all(path, rank.parse()?, threads.parse()?, repeats.parse()?),
         _ => bail!(
@@ -82,12 +89,22 @@ fn is_matrix(file: &SafeTensors, name: &str, rank: usize) -> bool {
         .is_ok_and(|view| view.shape().len() == 2 && view.shape().iter().all(|&side| side >= rank))
 }
 
-fn time(name: &str, w: MatRef<'_, f32>, rank: usize, threads: usize, repeats: usize) -> Result<()> {
+fn time(
+    name: &str,
+    w: MatRef<'_, f32>,
+    rank: usize,
+    threads: usize,
+    repeats: usize,
+    only: &[&str],
+) -> Result<()> {
     // row-major, as a checkpoint stores it
     let rows = w.transpose().to_owned();
     let w = rows.transpose();
     let best = spectrum(w, threads)?.tail_squared(rank).sqrt();
     for method in [SvdMethod::Exact, SvdMethod::Iterative, SvdMethod::Auto] {
+        if !only.is_empty() && !only.contains(&format!("{method:?}").to_lowercase().as_str()) {
+            continue;
+        }
         let options = SvdOptions { method, threads };
         let mut times = Vec::new();
         let mut last = None;

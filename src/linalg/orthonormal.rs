@@ -29,7 +29,7 @@ pub(crate) fn orthonormalize<T: Scalar>(team: &Team, a: &mut Mat<T>) {
 /// The same for independent columns, `A = Q R` with R from the Cholesky factors of the Gram matrix, twice. False if they are not clearly
 /// independent; `a` then spans what it did.
 ///
-/// Reference: T. Fukaya et al., "CholeskyQR2", 2014.
+/// Reference: T. Fukaya et al., "`CholeskyQR2`: a simple and communication-avoiding algorithm", 2014.
 pub(crate) fn orthonormalize_regular<T: Scalar>(team: &Team, a: &mut Mat<T>) -> bool {
     for _ in 0..2 {
         let Some(inverse) = inverse_factor(wide_gram(team, a.as_ref())) else {

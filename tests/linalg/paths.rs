@@ -78,6 +78,16 @@ fn more_equal_values_than_a_block_has_columns() {
 }
 
 #[test]
+fn copies_that_every_residual_says_are_not_there() {
+    // levels of 80 copies each: a chain of blocks of 32 closes on 32 copies of each, all residuals zero, before the 64 largest are found
+    for levels in 3..=7 {
+        let n = 80 * levels;
+        let spectrum = values(n, |i| 3.0 - 2.0 * (i / 80.0).floor() / levels as f64);
+        assert_optimal(&format!("{levels} levels"), &spectrum, n, 64);
+    }
+}
+
+#[test]
 fn gaps_at_beside_and_far_from_the_rank() {
     for edge in [40.0, 63.0, 64.0, 65.0, 100.0] {
         assert_optimal("gap", &values(384, |i| if i < edge { 2.0 - i / 100.0 } else { 0.2 }), 384, 64);
