@@ -34,15 +34,6 @@ impl Stored {
         let elements: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| rng.random_range(-1.0..1.0)).collect();
         Self::f32(name, shape, &elements)
     }
-
-    /// A matrix whose singular values are these: they stand on its diagonal.
-    pub(crate) fn diagonal(name: &str, shape: [usize; 2], s: &[f32]) -> Self {
-        let mut elements = vec![0.0; shape[0] * shape[1]];
-        for (i, &s) in s.iter().enumerate() {
-            elements[i * shape[1] + i] = s;
-        }
-        Self::f32(name, &shape, &elements)
-    }
 }
 
 /// Writes a safetensors file, tensors in the order given.

@@ -5,6 +5,15 @@ use fnl::checkpoint::Checkpoint;
 use fnl::plan::{Allocate, NoProgress, Plan, PlanError, PlanOptions, RankRule, Recipe, Rule};
 use std::path::Path;
 
+/// A matrix whose singular values are these: they stand on its diagonal.
+fn diagonal(name: &str, shape: [usize; 2], s: &[f32]) -> Stored {
+    let mut elements = vec![0.0; shape[0] * shape[1]];
+    for (i, &s) in s.iter().enumerate() {
+        elements[i * shape[1] + i] = s;
+    }
+    Stored::f32(name, &shape, &elements)
+}
+
 /// 2400, 2000 and 64 parameters that can be factored, and 101 that can't.
 ///
 /// | layer | shape | a rank costs | break-even |
@@ -91,19 +100,8 @@ fn a_ratio_is_of_the_largest_rank() {
 
 #[test]
 fn energy_takes_the_least_rank_that_keeps_it() {
-    // Squares 9, 4, 1 of 14; 64 and then sixteens of 1: 80; one value alone.
-    let folder = folder(
-        &[
-            Stored::diagonal("a.weight", [40, 60], &[3.0, 2.0, 1.0]),
-            Stored::diagonal("b.weight", [100, 20], &{
-                let mut s = [1.0; 17];
-                s[0] = 8.0;
-                s
-            }),
-            Stored::diagonal("c.weight", [8, 8], &[5.0]),
-        ],
-        None,
-    );
+    // Squares 9, 4, 1 of 14; 64 and then sixteen times 1 of 80; one value alone.
+    let folder = folder_of_energy();
     for (energy, expected) in [
         (0.64, [1, 1, 1]),
         (0.65, [2, 1, 1]),
@@ -148,9 +146,9 @@ fn folder_of_energy() -> tempfile::TempDir {
     s[0] = 8.0;
     folder(
         &[
-            Stored::diagonal("a.weight", [40, 60], &[3.0, 2.0, 1.0]),
-            Stored::diagonal("b.weight", [100, 20], &s),
-            Stored::diagonal("c.weight", [8, 8], &[5.0]),
+            diagonal("a.weight", [40, 60], &[3.0, 2.0, 1.0]),
+            diagonal("b.weight", [100, 20], &s),
+            diagonal("c.weight", [8, 8], &[5.0]),
         ],
         None,
     )
@@ -236,7 +234,7 @@ fn the_spectral_allocation_takes_rank_from_where_it_loses_least() {
     let mut steep = [0.01f32; 20];
     steep[0] = 1.0;
     let folder = folder(
-        &[Stored::diagonal("a.weight", [60, 60], &steep), Stored::diagonal("b.weight", [60, 60], &[1.0; 20])],
+        &[diagonal("a.weight", [60, 60], &steep), diagonal("b.weight", [60, 60], &[1.0; 20])],
         None,
     );
     let mut recipe = of(RankRule::LayerKeep(0.35));
