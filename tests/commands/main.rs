@@ -1,0 +1,13 @@
+//! The commands as a library: what is in the files afterwards, byte by byte and number by number.
+
+mod collapse;
+mod compress;
+mod dtypes;
+#[path = "../plan/files.rs"]
+mod files;
+mod inspect;
+mod layers;
+mod refusals;
+mod repeat;
+mod tree;
+mod verify;
