@@ -284,7 +284,8 @@ fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Res
             } else {
                 (dense, 0)
             };
-            let budget = (part * whole as f64).floor() as u64;
+            // A part that was itself a quotient by the whole may fall short of a count by rounding.
+            let budget = (part * whole as f64 * (1.0 + 4.0 * f64::EPSILON)).floor() as u64;
             let ranks = budget
                 .checked_sub(fixed)
                 .and_then(|budget| rank::shared(&layers, budget, how(recipe, index), rounding));

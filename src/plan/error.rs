@@ -77,6 +77,11 @@ pub(crate) fn tuple(shape: &[usize]) -> String {
     format!("({})", axes.join(", "))
 }
 
+/// Rounded up to four digits, so that what is printed is reached.
+fn up(part: f64) -> f64 {
+    (part * 1e4).ceil() / 1e4
+}
+
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -116,7 +121,7 @@ pub enum PlanError {
         modules: usize,
     },
     /// A budget is smaller than what stays dense and rank 1 everywhere take.
-    #[error("{rule} {asked} can't be reached: at rank 1 everywhere it is {least:.4}")]
+    #[error("{rule} {asked} can't be reached: at rank 1 everywhere it is {:.4}", up(*.least))]
     Budget {
         /// `keep` or `layer_keep`.
         rule: &'static str,
@@ -166,7 +171,7 @@ impl PlanError {
                 Some("`compress collapse` restores a dense checkpoint".to_owned())
             }
             Self::Budget { least, .. } if *least < 1.0 => {
-                Some(format!("target more layers, or ask for at least {:.4}", (least * 1e4).ceil() / 1e4))
+                Some(format!("target more layers, or ask for at least {:.4}", up(*least)))
             }
             Self::Memory { .. } => Some("raise `--memory-limit` or ignore the layer".to_owned()),
             Self::Checkpoint(error) => error.hint(),

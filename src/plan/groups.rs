@@ -24,7 +24,7 @@ pub(super) fn of_convolutions(
         .values()
         .filter(|entry| matches!(entry.kind, Kind::Conv1d | Kind::Conv2d) && entry.elements() > 0)
         .collect();
-    let first = first_convolution(&kernels);
+    let first = first_convolution(&kernels, entries);
     kernels
         .iter()
         .map(|entry| {
@@ -43,12 +43,17 @@ pub(super) fn of_convolutions(
 }
 
 /// The convolution that sees the input: few channels that no other layer gives, or the first by name.
-fn first_convolution<'a>(kernels: &[&'a CatalogEntry]) -> Option<&'a str> {
+fn first_convolution<'a>(
+    kernels: &[&'a CatalogEntry],
+    entries: &IndexMap<String, CatalogEntry>,
+) -> Option<&'a str> {
     let depthwise = |entry: &CatalogEntry| {
         entry.shape[1] == 1
             && kernels.iter().any(|other| other.name != entry.name && other.shape[0] == entry.shape[0])
     };
-    let sees_input = |entry: &&&'a CatalogEntry| entry.shape[1] <= 4 && !depthwise(entry);
+    let grouped =
+        |entry: &CatalogEntry| matches!(from_neighbours(entry, kernels, entries), Groups::Unknown { .. });
+    let sees_input = |entry: &&&'a CatalogEntry| entry.shape[1] <= 4 && !depthwise(entry) && !grouped(entry);
     let first = kernels.iter().find(sees_input).or_else(|| kernels.first())?;
     Some(&first.name)
 }

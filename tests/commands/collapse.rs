@@ -70,7 +70,8 @@ fn no_trace_of_the_factors_is_left() {
                 assert_eq!(metadata.keys().collect::<Vec<_>>(), ["format"], "{name}");
             }
             for (path, bytes) in &before {
-                let weights = path.to_string_lossy().contains("model") && path.to_string_lossy().contains("safetensors");
+                let weights = path.to_string_lossy().contains("model")
+                    && path.to_string_lossy().contains("safetensors");
                 let card = out == &direct && path == Path::new("README.md");
                 if !weights && !card {
                     assert!(after[path] == *bytes, "{name}: {}", path.display());
@@ -110,7 +111,9 @@ fn indented_configs_come_back_letter_for_letter() {
 #[test]
 #[ignore = "white space before the last brace is not kept"]
 fn other_configs_come_back_letter_for_letter() {
-    for config in ["{\"a\":1,\"b\":{}}", "{}", "{ \"a\": 1 }\n", "{\n\t\"a\": 1\n\n}\n", "{\r\n  \"a\": 1\r\n}\r\n"] {
+    for config in
+        ["{\"a\":1,\"b\":{}}", "{}", "{ \"a\": 1 }\n", "{\n\t\"a\": 1\n\n}\n", "{\r\n  \"a\": 1\r\n}\r\n"]
+    {
         assert_eq!(config_after(config, "[[rule]]\nrank = 3\n"), config);
     }
 }
