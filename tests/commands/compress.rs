@@ -2,8 +2,8 @@
 
 use crate::files::{Stored, fixture, write};
 use crate::tree::{
-    Loaded, RUNS, copied, distance, epsilon, expected_shapes, load, metadata, multiplied_out, norm, options, record,
-    run_compress, tree, weight_files,
+    Loaded, RUNS, copied, distance, epsilon, expected_shapes, load, metadata, multiplied_out, norm, options,
+    record, run_compress, tree, weight_files,
 };
 use fnl::commands::compress;
 use fnl::plan::NoProgress;
@@ -50,7 +50,8 @@ fn chains_stand_in_the_place_of_layers_and_everything_else_is_as_it_was() {
         let elements: u64 = report.layers.iter().map(|l| l.parameters_before - l.parameters_after).sum();
         let totals = &report.totals.totals;
         assert_eq!(totals.parameters_before - totals.parameters_after, elements, "{name}");
-        let bytes = |tensors: &BTreeMap<String, Loaded>| tensors.values().map(|t| t.bytes.len() as u64).sum::<u64>();
+        let bytes =
+            |tensors: &BTreeMap<String, Loaded>| tensors.values().map(|t| t.bytes.len() as u64).sum::<u64>();
         assert_eq!((totals.bytes_before, totals.bytes_after), (bytes(&dense), bytes(&factored)), "{name}");
     }
 }
@@ -64,7 +65,8 @@ fn recorded_errors_are_those_of_the_files() {
         let (dense, factored) = (load(&fixture(name)), load(&out));
         let mut worst: f64 = 0.0;
         for (layer, module) in record(&out)["modules"].as_object().unwrap() {
-            let (first, second) = (&factored[&format!("{layer}.0.weight")], &factored[&format!("{layer}.1.weight")]);
+            let (first, second) =
+                (&factored[&format!("{layer}.0.weight")], &factored[&format!("{layer}.1.weight")]);
             let weight = dense[&format!("{layer}.weight")].numbers();
             let found = distance(&weight, &multiplied_out(module, first, second)) / norm(&weight);
             let recorded = module["relative_error"].as_f64().unwrap();
@@ -133,7 +135,10 @@ fn what_a_recipe_says_of_convolutions_is_recorded() {
     let record = record(&out);
     let module = &record["modules"]["layer2.0.conv2"];
     assert_eq!((&module["groups"], &module["scheme"]), (&Value::from(4), &Value::from("spatial")));
-    assert_eq!((module["stride"].to_string(), module["padding"].to_string()), ("[2,2]".into(), "[1,1]".into()));
+    assert_eq!(
+        (module["stride"].to_string(), module["padding"].to_string()),
+        ("[2,2]".into(), "[1,1]".into())
+    );
     assert!(module.get("dilation").is_none());
     assert_eq!(record["modules"]["layer1.0.conv2"]["scheme"], "channel");
     // Nothing said: nothing recorded.
@@ -149,7 +154,8 @@ fn both_uses_of_a_tied_weight_get_the_same_factors() {
     let of = |name: &str| tensors[name].clone();
     // A lookup table (vocabulary, r) is a linear layer's second weight; (d, r) is its first, transposed.
     assert_eq!(of("bert.embeddings.word_embeddings.0.weight"), of("cls.predictions.decoder.1.weight"));
-    let (table, linear) = (of("bert.embeddings.word_embeddings.1.weight"), of("cls.predictions.decoder.0.weight"));
+    let (table, linear) =
+        (of("bert.embeddings.word_embeddings.1.weight"), of("cls.predictions.decoder.0.weight"));
     assert_eq!((&table.shape[..], &linear.shape[..]), (&[32, 9][..], &[9, 32][..]));
     for row in 0..32 {
         for col in 0..9 {
@@ -196,7 +202,14 @@ fn side_files_are_copied_and_pickled_duplicates_are_not() {
     let mut names: Vec<String> = after.keys().map(|path| path.display().to_string()).collect();
     names.sort();
     let mut expected: Vec<&str> = others.to_vec();
-    expected.extend(["README.md", "config.json", "model.safetensors", "report.json", "tokenizer_config.json", "vocab.txt"]);
+    expected.extend([
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "report.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]);
     expected.sort_unstable();
     assert_eq!(names, expected);
     assert_eq!(tree(input.path()), before, "the input is as it was");
@@ -243,7 +256,8 @@ fn a_large_output_is_split_and_indexed() {
         let files = weight_files(&out);
         assert!(files.len() > 1, "{name}");
         let index: Value =
-            serde_json::from_slice(&std::fs::read(out.join("model.safetensors.index.json")).unwrap()).unwrap();
+            serde_json::from_slice(&std::fs::read(out.join("model.safetensors.index.json")).unwrap())
+                .unwrap();
         let map = index["weight_map"].as_object().unwrap();
         let mut total = 0;
         let mut seen = 0;
@@ -277,7 +291,8 @@ fn a_file_becomes_a_folder_where_the_target_ends_in_a_slash() {
     let mut target = folder.path().join("out").into_os_string();
     target.push("/");
     run_compress(&fixture("tiny-resnet.safetensors"), Path::new(&target), "[[rule]]\nrank = 3\n");
-    let names: Vec<String> = tree(&folder.path().join("out")).keys().map(|p| p.display().to_string()).collect();
+    let names: Vec<String> =
+        tree(&folder.path().join("out")).keys().map(|p| p.display().to_string()).collect();
     assert_eq!(names, ["model.safetensors", "report.json"]);
 }
 
@@ -290,7 +305,8 @@ fn other_metadata_is_kept() {
     let bytes = std::fs::read(&input).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
-    let header = header.replacen('{', "{\"__metadata__\":{\"licence\":\"none \\\" quoted\",\"step\":\"7\"},", 1);
+    let header =
+        header.replacen('{', "{\"__metadata__\":{\"licence\":\"none \\\" quoted\",\"step\":\"7\"},", 1);
     let mut changed = (header.len() as u64).to_le_bytes().to_vec();
     changed.extend_from_slice(header.as_bytes());
     changed.extend_from_slice(&bytes[8 + length..]);
@@ -335,7 +351,8 @@ fn checks_name_the_layer_that_breaks_them() {
         compress(&options, &NoProgress).unwrap()
     };
     let recipe = "[[rule]]\nrank = 6\n";
-    let report = checked("one", recipe, &[Check::MaxError(0.01), Check::MaxKeep(0.99), Check::FailIfUnchanged]);
+    let report =
+        checked("one", recipe, &[Check::MaxError(0.01), Check::MaxKeep(0.99), Check::FailIfUnchanged]);
     let worst = report.totals.worst_error.as_ref().unwrap();
     assert!(!report.passed());
     assert_eq!(report.checks.iter().map(|check| check.passed).collect::<Vec<_>>(), [false, true, true]);

@@ -50,14 +50,24 @@ fn check(layer: &InspectedLayer, weight: &Loaded, spatial: bool) {
     let matrix = matrix(&numbers, &weight.shape, spatial);
     let values = values(&matrix);
     let (m, n) = (matrix.nrows(), matrix.ncols());
-    assert_eq!((layer.max_rank, layer.dense_parameters as usize), (m.min(n), numbers.len()), "{}", layer.layer);
+    assert_eq!(
+        (layer.max_rank, layer.dense_parameters as usize),
+        (m.min(n), numbers.len()),
+        "{}",
+        layer.layer
+    );
     // r (m + n) < m n
     let break_even = (1..=m.min(n)).rev().find(|rank| rank * (m + n) < m * n).unwrap_or(0);
     assert_eq!(layer.break_even_rank, break_even, "{}", layer.layer);
     let found = layer.spectrum.as_ref().unwrap();
     let stable = norm(&numbers).powi(2) / values[0].powi(2);
     // Squares of values whose absolute error is 1e-7 s_1 at most.
-    assert!((found.stable_rank - stable).abs() <= 1e-5 * stable, "{}: {} {stable}", layer.layer, found.stable_rank);
+    assert!(
+        (found.stable_rank - stable).abs() <= 1e-5 * stable,
+        "{}: {} {stable}",
+        layer.layer,
+        found.stable_rank
+    );
     for (rank, energy) in
         [(found.rank_90, 0.9), (found.rank_95, 0.95), (found.rank_99, 0.99), (found.rank_999, 0.999)]
     {
@@ -74,7 +84,14 @@ fn check(layer: &InspectedLayer, weight: &Loaded, spatial: bool) {
 
 #[test]
 fn the_numbers_of_dense_layers_are_those_of_their_singular_values() {
-    for name in ["tiny-bert", "tiny-gpt2", "tiny-llama", "tiny-vit", "tiny-resnet.safetensors", "silero_vad_16k.safetensors"] {
+    for name in [
+        "tiny-bert",
+        "tiny-gpt2",
+        "tiny-llama",
+        "tiny-vit",
+        "tiny-resnet.safetensors",
+        "silero_vad_16k.safetensors",
+    ] {
         for scheme in [ConvScheme::Spatial, ConvScheme::Channel] {
             let report = run(&fixture(name), |options| {
                 options.rank = Some(7);
@@ -82,10 +99,15 @@ fn the_numbers_of_dense_layers_are_those_of_their_singular_values() {
             });
             let dense = load(&fixture(name));
             assert!(!report.factored && report.recipe.is_none());
-            assert_eq!(report.size_bytes, dense.values().map(|t| t.bytes.len() as u64).sum::<u64>(), "{name}");
+            assert_eq!(
+                report.size_bytes,
+                dense.values().map(|t| t.bytes.len() as u64).sum::<u64>(),
+                "{name}"
+            );
             assert_eq!(report.tensors.len(), dense.len());
             for layer in &report.layers {
-                let stored = dense.get(&format!("{}.weight", layer.layer)).unwrap_or_else(|| &dense[&layer.layer]);
+                let stored =
+                    dense.get(&format!("{}.weight", layer.layer)).unwrap_or_else(|| &dense[&layer.layer]);
                 assert_eq!((&layer.shape, &layer.dtype), (&stored.shape, &stored.dtype));
                 check(layer, stored, scheme == ConvScheme::Spatial);
             }

@@ -35,7 +35,8 @@ fn builder(path: &Path) -> Result<VarBuilder<'static>> {
 
 fn inputs(seed: u64, shape: &[usize]) -> Result<Tensor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let numbers: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let numbers: Vec<f32> =
+        (0..shape.iter().product::<usize>()).map(|_| rng.random_range(-1.0..1.0)).collect();
     Tensor::from_vec(numbers, shape, &Device::Cpu)
 }
 
@@ -122,7 +123,9 @@ fn embeddings() -> Result<()> {
 fn transposed_linear_layers() -> Result<()> {
     let pair = pair("tiny-gpt2", "dtype = \"f32\"\n[[rule]]\nrank = 8\n");
     let (chains, dense) = (builder(&pair.factored)?, builder(&pair.collapsed)?);
-    for (layer, inner, out) in [("h.0.attn.c_attn", 48, 144), ("h.1.mlp.c_proj", 192, 48), ("h.1.attn.c_proj", 48, 48)] {
+    for (layer, inner, out) in
+        [("h.0.attn.c_attn", 48, 144), ("h.1.mlp.c_proj", 192, 48), ("h.1.attn.c_proj", 48, 48)]
+    {
         let vb = chains.pp(layer);
         // GPT-2's Conv1D: x W + b
         let first = vb.pp("0").get((inner, 8), "weight")?;
@@ -144,7 +147,9 @@ fn two_dimensional_convolutions() -> Result<()> {
     for (scheme, name) in [("spatial", "tiny-resnet.safetensors"), ("channel", "tiny-resnet.safetensors")] {
         let pair = pair(name, &format!("conv_scheme = \"{scheme}\"\n[[rule]]\nrank = 5\n"));
         let (chains, dense) = (builder(&pair.factored)?, builder(&pair.collapsed)?);
-        for (layer, inner, out) in [("layer1.0.conv1", 8, 8), ("layer2.0.conv1", 8, 16), ("layer3.0.conv2", 32, 32)] {
+        for (layer, inner, out) in
+            [("layer1.0.conv1", 8, 8), ("layer2.0.conv1", 8, 16), ("layer3.0.conv2", 32, 32)]
+        {
             let xs = inputs(4, &[2, inner, 9, 10])?;
             let whole = dense.pp(layer).get((out, inner, 3, 3), "weight")?;
             for stride in [1, 2] {
@@ -179,8 +184,12 @@ fn grouped_convolutions() -> Result<()> {
     let pair = pair("tiny-resnext.safetensors", recipe);
     let (chains, dense) = (builder(&pair.factored)?, builder(&pair.collapsed)?);
     for (layer, inner, width) in [("layer1.0.conv2", 4, 16), ("layer2.0.conv2", 8, 32)] {
-        let config =
-            candle_nn::Conv2dConfig { padding: 1, stride: 2, groups: 4, ..candle_nn::Conv2dConfig::default() };
+        let config = candle_nn::Conv2dConfig {
+            padding: 1,
+            stride: 2,
+            groups: 4,
+            ..candle_nn::Conv2dConfig::default()
+        };
         let pointwise = candle_nn::Conv2dConfig { groups: 4, ..candle_nn::Conv2dConfig::default() };
         let first = candle_nn::conv2d_no_bias(width, 8, 3, config, chains.pp(layer).pp("0"))?;
         let second = candle_nn::conv2d_no_bias(8, width, 1, pointwise, chains.pp(layer).pp("1"))?;
@@ -197,10 +206,10 @@ fn one_dimensional_convolutions() -> Result<()> {
     let pair = pair("silero_vad_16k.safetensors", "[[rule]]\nrank = 16\n");
     let (chains, dense) = (builder(&pair.factored)?, builder(&pair.collapsed)?);
     for (layer, inner, out) in [("conv1", 129, 128), ("conv2", 128, 64), ("conv4", 64, 128)] {
-        let config =
-            candle_nn::Conv1dConfig { padding: 1, stride: 2, ..candle_nn::Conv1dConfig::default() };
+        let config = candle_nn::Conv1dConfig { padding: 1, stride: 2, ..candle_nn::Conv1dConfig::default() };
         let first = candle_nn::conv1d_no_bias(inner, 16, 3, config, chains.pp(layer).pp("0"))?;
-        let second = candle_nn::conv1d(16, out, 1, candle_nn::Conv1dConfig::default(), chains.pp(layer).pp("1"))?;
+        let second =
+            candle_nn::conv1d(16, out, 1, candle_nn::Conv1dConfig::default(), chains.pp(layer).pp("1"))?;
         let whole = candle_nn::conv1d(inner, out, 3, config, dense.pp(layer))?;
         let xs = inputs(6, &[2, inner, 21])?;
         let found = apart(&second.forward(&first.forward(&xs)?)?, &whole.forward(&xs)?)?;

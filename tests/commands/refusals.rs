@@ -27,7 +27,10 @@ fn a_weight_that_is_not_a_number_is_named_with_its_index() {
         let error = try_compress(with_bad(bad).path(), &work.path().join("out"), recipe).unwrap_err();
         let message = chain(&error);
         assert!(message.contains("`conv2.weight`"), "{recipe}: {message}");
-        assert!(message.contains(&format!("element [5, 6, 2, 1] of the weight is {shown}")), "{recipe}: {message}");
+        assert!(
+            message.contains(&format!("element [5, 6, 2, 1] of the weight is {shown}")),
+            "{recipe}: {message}"
+        );
         assert!(tree(work.path()).is_empty(), "{recipe}");
         assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0, "{recipe}");
     }
@@ -64,7 +67,9 @@ fn a_memory_limit_that_one_layer_exceeds_names_it() {
     let mut options = options(&fixture("tiny-vit"), &work.path().join("out"), "[[rule]]\nrank = 3\n");
     options.limits = Limits::new(2, Some(10_000));
     let error = compress(&options, &NoProgress).unwrap_err();
-    let CommandError::Plan(PlanError::Memory { tensor, needed, limit: 10_000 }) = &error else { panic!("{error}") };
+    let CommandError::Plan(PlanError::Memory { tensor, needed, limit: 10_000 }) = &error else {
+        panic!("{error}")
+    };
     assert!(*needed > 10_000);
     assert_eq!(tensor, "vit.encoder.layer.0.attention.attention.key.weight");
     assert!(error.hint().unwrap().contains("--memory-limit"));

@@ -65,7 +65,11 @@ fn the_recipe_in_the_record_repeats_the_run() {
             std::fs::create_dir(&first).unwrap();
             std::fs::create_dir(&second).unwrap();
             let (first, second) = (output(&first, name), output(&second, name));
-            run_compress(&fixture(name), &first, &format!("dtype = \"{dtype}\"\nmax_shard_bytes = 30000\n{recipe}"));
+            run_compress(
+                &fixture(name),
+                &first,
+                &format!("dtype = \"{dtype}\"\nmax_shard_bytes = 30000\n{recipe}"),
+            );
             let checkpoint = Checkpoint::open_path(&first).unwrap();
             let recipe = Recipe::from_json(&checkpoint.record().unwrap().recipe).unwrap();
             // As TOML, which is how it would be given again.

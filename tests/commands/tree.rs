@@ -1,6 +1,8 @@
 //! Running commands, and reading what they wrote with other people's code.
 
-use fnl::commands::{CollapseOptions, CommandError, CompressOptions, VerifyOptions, collapse, compress, verify};
+use fnl::commands::{
+    CollapseOptions, CommandError, CompressOptions, VerifyOptions, collapse, compress, verify,
+};
 use fnl::plan::{Limits, NoProgress, Recipe};
 use fnl::report::{CollapseReport, CompressReport, VerifyReport};
 use half::{bf16, f16};
@@ -16,12 +18,17 @@ pub(crate) fn options(input: &Path, output: &Path, recipe: &str) -> CompressOpti
     options
 }
 
-pub(crate) fn try_compress(input: &Path, output: &Path, recipe: &str) -> Result<CompressReport, CommandError> {
+pub(crate) fn try_compress(
+    input: &Path,
+    output: &Path,
+    recipe: &str,
+) -> Result<CompressReport, CommandError> {
     compress(&options(input, output, recipe), &NoProgress)
 }
 
 pub(crate) fn run_compress(input: &Path, output: &Path, recipe: &str) -> CompressReport {
-    try_compress(input, output, recipe).unwrap_or_else(|error| panic!("{}: {}", input.display(), chain(&error)))
+    try_compress(input, output, recipe)
+        .unwrap_or_else(|error| panic!("{}: {}", input.display(), chain(&error)))
 }
 
 pub(crate) fn run_collapse(input: &Path, output: &Path) -> CollapseReport {
@@ -84,7 +91,8 @@ pub(crate) fn weight_files(path: &Path) -> Vec<PathBuf> {
         return vec![path.to_owned()];
     }
     let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect();
     files.sort();
     files
 }
@@ -194,12 +202,12 @@ pub(crate) fn multiplied_out(module: &Value, first: &Loaded, second: &Loaded) ->
                     for y in 0..kh {
                         for x in 0..kw {
                             w.push(match scheme {
-                                "spatial" => {
-                                    sum(&|k| b[(out * rank + k) * kh + y] * a[(channel(k) * i + inner) * kw + x])
-                                }
-                                "channel" => {
-                                    sum(&|k| b[out * rank + k] * a[((channel(k) * i + inner) * kh + y) * kw + x])
-                                }
+                                "spatial" => sum(&|k| {
+                                    b[(out * rank + k) * kh + y] * a[(channel(k) * i + inner) * kw + x]
+                                }),
+                                "channel" => sum(&|k| {
+                                    b[out * rank + k] * a[((channel(k) * i + inner) * kh + y) * kw + x]
+                                }),
                                 other => panic!("{other}"),
                             });
                         }

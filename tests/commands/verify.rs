@@ -113,7 +113,8 @@ fn an_edited_record_does_not_hold() {
         let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
         let layer = "bert.encoder.layer.1.intermediate.dense";
         let module = header.find(&format!("{layer}\\\":{{\\\"dtype")).unwrap();
-        let at = module + header[module..].find("relative_error\\\":0.").unwrap() + "relative_error\\\":0.".len();
+        let at =
+            module + header[module..].find("relative_error\\\":0.").unwrap() + "relative_error\\\":0.".len();
         let digit = bytes[8 + at];
         // A better error than it is, by one in the second digit.
         let second = bytes[8 + at + 1];
@@ -121,7 +122,10 @@ fn an_edited_record_does_not_hold() {
         edited = format!("{layer} {}", digit as char);
     });
     assert_eq!(failures.len(), 1, "{edited}: {failures:?}");
-    assert!(failures[0].starts_with("`bert.encoder.layer.1.intermediate.dense`: relative error "), "{failures:?}");
+    assert!(
+        failures[0].starts_with("`bert.encoder.layer.1.intermediate.dense`: relative error "),
+        "{failures:?}"
+    );
 }
 
 #[test]

@@ -20,13 +20,7 @@ fn geometries(groups: usize) -> impl Iterator<Item = Geometry> {
 }
 
 /// The two layers of a chain, each with its part of the dense layer's geometry.
-fn chain(
-    scheme: Scheme,
-    xs: &Image,
-    factors: &[Factor<f64>],
-    bias: &[f64],
-    geometry: Geometry,
-) -> Image {
+fn chain(scheme: Scheme, xs: &Image, factors: &[Factor<f64>], bias: &[f64], geometry: Geometry) -> Image {
     let Geometry { stride, padding, dilation, groups } = geometry;
     let (first, second) = match scheme {
         Scheme::Spatial => (
@@ -51,7 +45,8 @@ fn the_reference_is_the_convolution_of_candle() -> candle_core::Result<()> {
         for [kh, kw] in KERNELS {
             let (out, inner) = (8, 3);
             let xs = Image::new(&mut rng, inner * groups, 11, 12);
-            let kernel = Factor { shape: vec![out, inner, kh, kw], data: numbers(&mut rng, out * inner * kh * kw) };
+            let kernel =
+                Factor { shape: vec![out, inner, kh, kw], data: numbers(&mut rng, out * inner * kh * kw) };
             let tensor = Tensor::from_slice(&xs.data, (1, xs.channels, xs.height, xs.width), &Device::Cpu)?;
             let weight = Tensor::from_slice(&kernel.data, (out, inner, kh, kw), &Device::Cpu)?;
             for (stride, padding, dilation) in [(1, 0, 1), (2, 1, 1), (1, 2, 2), (3, 1, 2)] {
@@ -61,7 +56,10 @@ fn the_reference_is_the_convolution_of_candle() -> candle_core::Result<()> {
                 let theirs = tensor.conv2d(&weight, padding, stride, dilation, groups)?;
                 assert_eq!(theirs.dims(), [1, out, ours.height, ours.width], "{geometry:?}");
                 let theirs = theirs.flatten_all()?.to_vec1::<f64>()?;
-                assert!(distance(&ours.data, &theirs) <= tolerance(&kernel.data, kh * kw, &xs), "{geometry:?}");
+                assert!(
+                    distance(&ours.data, &theirs) <= tolerance(&kernel.data, kh * kw, &xs),
+                    "{geometry:?}"
+                );
             }
         }
     }
@@ -161,7 +159,10 @@ fn one_dimensional_chains_compute_what_the_dense_and_the_collapsed_layer_do() {
                     let raised: Vec<Factor<f64>> = factored
                         .factors
                         .iter()
-                        .map(|f| Factor { shape: vec![f.shape[0], f.shape[1], 1, f.shape[2]], data: f.data.clone() })
+                        .map(|f| Factor {
+                            shape: vec![f.shape[0], f.shape[1], 1, f.shape[2]],
+                            data: f.data.clone(),
+                        })
                         .collect();
                     let allowed = tolerance(&kernel, k, &xs);
                     for (stride, padding, dilation) in [(1, 0, 1), (2, 1, 1), (1, 4, 2), (3, 2, 3)] {
@@ -174,7 +175,10 @@ fn one_dimensional_chains_compute_what_the_dense_and_the_collapsed_layer_do() {
                         let expected = conv2d(&xs, &dense, Some(&bias), geometry);
                         let found = chain(Scheme::Channel, &xs, &raised, &bias, geometry);
                         let apart = distance(&found.data, &expected.data);
-                        assert!(apart <= allowed, "rank {rank}, {k} taps, {geometry:?}: {apart:e} of {allowed:e}");
+                        assert!(
+                            apart <= allowed,
+                            "rank {rank}, {k} taps, {geometry:?}: {apart:e} of {allowed:e}"
+                        );
                     }
                 }
             }
@@ -305,7 +309,8 @@ fn grouped_kernels_have_the_best_approximation_of_each_group() {
         let collapsed = unfolding.collapse(&factored.factors, 1).unwrap();
         // Rounding turns singular vectors by eps |W| / gap; 32 for the constant of both sides.
         let gap = known[0].s[rank - 1] - known[0].s[rank];
-        let allowed = 32.0 * f64::EPSILON * (kernel.len() as f64).sqrt() * norm(&kernel) * known[0].s[0] / gap;
+        let allowed =
+            32.0 * f64::EPSILON * (kernel.len() as f64).sqrt() * norm(&kernel) * known[0].s[0] / gap;
         assert!(distance(&collapsed, &best) <= allowed, "{scheme}: {:e}", distance(&collapsed, &best));
         // A chain's group g reads only its own channels: the factors of group 1 alone are those of the group alone.
         let alone = Unfolding::new(Layout::Conv2d, scheme, &[out / groups, inner, kh, kw], 1).unwrap();

@@ -44,7 +44,10 @@ fn the_place_of_a_nan_is_its_index_in_the_stored_tensor() {
                     match error {
                         Some(DecomposeError::NotFinite { index, value }) => {
                             assert_eq!(index, expected, "{layout:?} {scheme} {groups}");
-                            assert!(value.is_nan() == bad.is_nan() && (bad.is_nan() || value < 0.0), "{value}");
+                            assert!(
+                                value.is_nan() == bad.is_nan() && (bad.is_nan() || value < 0.0),
+                                "{value}"
+                            );
                         }
                         other => panic!("{layout:?} {scheme}: {other:?}"),
                     }
@@ -115,7 +118,8 @@ fn ranks_beyond_the_matrix_are_refused() {
     assert_eq!((unfolding.rows(), unfolding.cols()), (6, 6));
     for rank in [0, 7] {
         let error = factor(&weight, &unfolding, rank, &SvdOptions::default()).unwrap_err();
-        let DecomposeError::Linalg(LinalgError::RankOutOfRange { rank: found, rows: 6, cols: 6 }) = error else {
+        let DecomposeError::Linalg(LinalgError::RankOutOfRange { rank: found, rows: 6, cols: 6 }) = error
+        else {
             panic!("{error}")
         };
         assert_eq!(found, rank);
@@ -175,7 +179,8 @@ fn factors_that_form_no_chain_are_refused() {
 #[ignore = "a chain that is too long is multiplied out without its last link"]
 fn a_third_factor_is_refused() {
     let unfolding = Unfolding::new(Layout::Linear, Scheme::Matrix, &[4, 3], 1).unwrap();
-    let factor = |shape: [usize; 2]| Factor { shape: shape.to_vec(), data: vec![0.5f64; shape[0] * shape[1]] };
+    let factor =
+        |shape: [usize; 2]| Factor { shape: shape.to_vec(), data: vec![0.5f64; shape[0] * shape[1]] };
     let chain = [factor([2, 3]), factor([4, 2]), factor([4, 4])];
     assert!(matches!(unfolding.collapse(&chain, 1), Err(DecomposeError::FactorShape { index: 2, .. })));
 }

@@ -75,7 +75,10 @@ fn embedding_chains_look_up_and_then_multiply() {
                 let ys = product(row, &transposed(&linear.data, rank), rank);
                 let expected = &dense[token * width..(token + 1) * width];
                 // A lookup is a product with a unit vector.
-                assert!(distance(&ys, expected) <= tolerance(&weight, &[1.0]), "token {token} at rank {rank}");
+                assert!(
+                    distance(&ys, expected) <= tolerance(&weight, &[1.0]),
+                    "token {token} at rank {rank}"
+                );
             }
         }
     }

@@ -150,9 +150,12 @@ pub(crate) fn conv2d(xs: &Image, kernel: &Factor<f64>, bias: Option<&[f64]>, geo
                             let at = |place: usize, axis: usize, k: usize| {
                                 (place * stride[axis] + k * dilation[axis]).checked_sub(padding[axis])
                             };
-                            let (Some(from_row), Some(from_col)) = (at(row, 0, y), at(col, 1, x)) else { continue };
+                            let (Some(from_row), Some(from_col)) = (at(row, 0, y), at(col, 1, x)) else {
+                                continue;
+                            };
                             if from_row < xs.height && from_col < xs.width {
-                                let pixel = ((first_channel + i) * xs.height + from_row) * xs.width + from_col;
+                                let pixel =
+                                    ((first_channel + i) * xs.height + from_row) * xs.width + from_col;
                                 sum += kernel.data[((o * inner + i) * kh + y) * kw + x] * xs.data[pixel];
                             }
                         }

@@ -41,9 +41,14 @@ fn break_even_is_the_last_rank_that_saves_and_shapes_add_up_to_the_cost() {
                     let unfolding = Unfolding::new(Layout::Conv2d, scheme, &[o, i, kh, kw], groups).unwrap();
                     let dense = o * i * kh * kw;
                     let cost = |rank: usize| -> usize {
-                        unfolding.factor_shapes(rank).iter().map(|shape| shape.iter().product::<usize>()).sum()
+                        unfolding
+                            .factor_shapes(rank)
+                            .iter()
+                            .map(|shape| shape.iter().product::<usize>())
+                            .sum()
                     };
-                    let last = (1..=unfolding.max_rank()).filter(|&rank| cost(rank) < dense).max().unwrap_or(0);
+                    let last =
+                        (1..=unfolding.max_rank()).filter(|&rank| cost(rank) < dense).max().unwrap_or(0);
                     assert_eq!(unfolding.break_even_rank(), last, "{scheme} {o} {i} {kh} {kw} {groups}");
                     for rank in 1..=unfolding.max_rank() {
                         assert_eq!(cost(rank), rank * unfolding.parameters_per_rank());

@@ -22,7 +22,10 @@ fn the_error_is_the_tail_of_the_spectrum_and_falls_with_the_rank() {
                 let expected = known.tail(rank) / norm(&weight);
                 // 32 eps sqrt(size): the rounding of a product, relative to the norm that the error is relative to.
                 let allowed = 32.0 * f64::EPSILON * (weight.len() as f64).sqrt();
-                assert!((measured - expected).abs() <= allowed, "{method:?} rank {rank}: {measured} {expected}");
+                assert!(
+                    (measured - expected).abs() <= allowed,
+                    "{method:?} rank {rank}: {measured} {expected}"
+                );
                 assert!((factored.relative_error - expected).abs() <= allowed, "{method:?} rank {rank}");
                 assert!(measured < before, "{method:?} rank {rank}");
                 before = measured;
@@ -66,7 +69,8 @@ fn gram(shape: &[usize], data: &[f64], axis: usize) -> Vec<f64> {
     for block in data.chunks(count * after) {
         for i in 0..count {
             for j in 0..count {
-                gram[i * count + j] += (0..after).map(|k| block[i * after + k] * block[j * after + k]).sum::<f64>();
+                gram[i * count + j] +=
+                    (0..after).map(|k| block[i * after + k] * block[j * after + k]).sum::<f64>();
             }
         }
     }

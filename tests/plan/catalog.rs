@@ -116,7 +116,11 @@ fn vit() {
     check(
         &catalog,
         &[
-            ("vit.embeddings.patch_embeddings.projection.weight", Kind::Conv2d, Some(Exclusion::FirstConvolution)),
+            (
+                "vit.embeddings.patch_embeddings.projection.weight",
+                Kind::Conv2d,
+                Some(Exclusion::FirstConvolution),
+            ),
             ("vit.embeddings.position_embeddings", Kind::Parameter, not.clone()),
             ("vit.embeddings.cls_token", Kind::Parameter, not.clone()),
             ("vit.layernorm.weight", Kind::Normalization, not),
@@ -145,7 +149,14 @@ fn resnet() {
     );
     assert_eq!(
         selected(&catalog),
-        ["layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "layer2.0.conv2", "layer3.0.conv1", "layer3.0.conv2"]
+        [
+            "layer1.0.conv1",
+            "layer1.0.conv2",
+            "layer2.0.conv1",
+            "layer2.0.conv2",
+            "layer3.0.conv1",
+            "layer3.0.conv2"
+        ]
     );
     // Kernels, scales and shifts, and the head; running statistics are not trained.
     let kernels = 9 * (8 * 3 + 2 * 8 * 8 + 16 * 8 + 16 * 16 + 32 * 16 + 32 * 32);
@@ -227,10 +238,7 @@ fn types_that_are_not_computed_with_are_no_weights() {
         ],
     );
     // A layer that holds a scale beside its weight is not an ordinary one.
-    assert!(matches!(
-        catalog.get("d.weight").unwrap().exclusion,
-        Some(Exclusion::MoreParameters { .. })
-    ));
+    assert!(matches!(catalog.get("d.weight").unwrap().exclusion, Some(Exclusion::MoreParameters { .. })));
 }
 
 #[test]
@@ -242,8 +250,15 @@ fn equal_bytes_are_ties_and_equal_constants_are_not() {
     nearly.bytes[119] ^= 1;
     let mut reshaped = named("reshaped.weight", &one);
     reshaped.shape = vec![5, 6];
-    let tensors =
-        [one.clone(), named("three.weight", &one), named("two.weight", &one), nearly, reshaped, constant("x.weight"), constant("y.weight")];
+    let tensors = [
+        one.clone(),
+        named("three.weight", &one),
+        named("two.weight", &one),
+        nearly,
+        reshaped,
+        constant("x.weight"),
+        constant("y.weight"),
+    ];
     let folder = folder(&tensors, None);
     let catalog = catalog(folder.path());
     let tied = |name: &str| catalog.get(name).unwrap().tied_with.clone();
@@ -271,7 +286,10 @@ fn the_config_says_that_a_head_that_is_not_stored_is_tied() {
     let tensors = [Stored::random("model.embed_tokens.weight", &[40, 8], 13)];
     for (config, expected) in [
         (r#"{"vocab_size": 40, "tie_word_embeddings": true}"#, Exclusion::Tied),
-        (r#"{"vocab_size": 40, "tie_word_embeddings": false, "architectures": ["XForCausalLM"]}"#, Exclusion::Embedding),
+        (
+            r#"{"vocab_size": 40, "tie_word_embeddings": false, "architectures": ["XForCausalLM"]}"#,
+            Exclusion::Embedding,
+        ),
         // Models with a head tie it unless their config says otherwise.
         (r#"{"vocab_size": 40, "architectures": ["GPT2LMHeadModel"]}"#, Exclusion::Tied),
         (r#"{"vocab_size": 40, "architectures": ["BertModel"]}"#, Exclusion::Embedding),

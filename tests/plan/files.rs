@@ -31,7 +31,8 @@ impl Stored {
     /// Seeded numbers between -1 and 1.
     pub(crate) fn random(name: &str, shape: &[usize], seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let elements: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let elements: Vec<f32> =
+            (0..shape.iter().product::<usize>()).map(|_| rng.random_range(-1.0..1.0)).collect();
         Self::f32(name, shape, &elements)
     }
 }

@@ -46,7 +46,8 @@ fn of(rank: RankRule) -> Recipe {
 /// Ranks of `a`, `b`, `c`, 0 for those that stay dense.
 fn ranks(path: &Path, recipe: &Recipe) -> [usize; 3] {
     let plan = plan(path, recipe).unwrap();
-    ["a", "b", "c"].map(|name| plan.layers.iter().find(|layer| layer.layer == name).map_or(0, |layer| layer.rank))
+    ["a", "b", "c"]
+        .map(|name| plan.layers.iter().find(|layer| layer.layer == name).map_or(0, |layer| layer.rank))
 }
 
 #[test]
@@ -75,11 +76,17 @@ fn one_rank_for_all_stops_at_each_layers_largest_and_at_break_even() {
 fn a_rank_beyond_every_layer_or_a_named_one_is_an_error() {
     let folder = three();
     let error = plan(folder.path(), &of(RankRule::Rank(41))).unwrap_err();
-    assert_eq!(error.to_string(), "rank 41 exceeds the largest possible rank 40 of `a.weight`, shape [40, 60]");
+    assert_eq!(
+        error.to_string(),
+        "rank 41 exceeds the largest possible rank 40 of `a.weight`, shape [40, 60]"
+    );
     let mut named = Recipe::default();
     named.rules.push(Rule::new(RankRule::Rank(21)).target("a").unwrap().target("b").unwrap());
     let error = plan(folder.path(), &named).unwrap_err();
-    assert_eq!(error.to_string(), "rank 21 exceeds the largest possible rank 20 of `b.weight`, shape [100, 20]");
+    assert_eq!(
+        error.to_string(),
+        "rank 21 exceeds the largest possible rank 20 of `b.weight`, shape [100, 20]"
+    );
 }
 
 #[test]
@@ -216,11 +223,15 @@ fn budgets_are_reached_to_within_a_step_on_every_fixture() {
                     let (before, after) = if keep {
                         (totals.parameters_before, totals.parameters_after)
                     } else {
-                        (totals.layer_parameters_before + allocated, totals.layer_parameters_after + allocated)
+                        (
+                            totals.layer_parameters_before + allocated,
+                            totals.layer_parameters_after + allocated,
+                        )
                     };
                     let left = part * before as f64 - after as f64;
                     assert!(left >= 0.0, "{case}: exceeds by {}", -left);
-                    let step = plan.layers.iter().map(|l| l.unfolding.parameters_per_rank()).max().unwrap_or(0);
+                    let step =
+                        plan.layers.iter().map(|l| l.unfolding.parameters_per_rank()).max().unwrap_or(0);
                     assert!(left < step as f64, "{case}: {left} left, a step is {step}");
                 }
             }
@@ -233,10 +244,8 @@ fn the_spectral_allocation_takes_rank_from_where_it_loses_least() {
     // The same shape; a's energy lies in one value, b's in twenty.
     let mut steep = [0.01f32; 20];
     steep[0] = 1.0;
-    let folder = folder(
-        &[diagonal("a.weight", [60, 60], &steep), diagonal("b.weight", [60, 60], &[1.0; 20])],
-        None,
-    );
+    let folder =
+        folder(&[diagonal("a.weight", [60, 60], &steep), diagonal("b.weight", [60, 60], &[1.0; 20])], None);
     let mut recipe = of(RankRule::LayerKeep(0.35));
     // 0.35 * 7200 = 2520 parameters, 21 ranks of 120.
     let uniform = plan(folder.path(), &recipe).unwrap();
@@ -290,7 +299,8 @@ fn a_budget_that_can_not_be_reached_says_what_can() {
 #[ignore = "the least part is printed rounded down"]
 fn the_least_part_that_an_error_prints_is_reached() {
     for (sizes, seed) in [([40usize, 60], 1), ([41, 59], 2), ([37, 91], 3), ([64, 64], 4)] {
-        let folder = folder(&[Stored::random("a.weight", &sizes, seed), Stored::random("n.weight", &[77], 9)], None);
+        let folder =
+            folder(&[Stored::random("a.weight", &sizes, seed), Stored::random("n.weight", &[77], 9)], None);
         let message = plan(folder.path(), &of(RankRule::Keep(0.001))).unwrap_err().to_string();
         let least: f64 = message.rsplit(' ').next().unwrap().parse().unwrap();
         let again = plan(folder.path(), &of(RankRule::Keep(least)));
@@ -302,7 +312,8 @@ fn the_least_part_that_an_error_prints_is_reached() {
 #[ignore = "the product of the least part and the whole may fall short of the least by rounding"]
 fn the_exact_least_part_is_reached() {
     for rows in 5..60 {
-        let folder = folder(&[Stored::random("a.weight", &[rows, 37], 1), Stored::random("n.weight", &[77], 9)], None);
+        let folder =
+            folder(&[Stored::random("a.weight", &[rows, 37], 1), Stored::random("n.weight", &[77], 9)], None);
         let Err(PlanError::Budget { least, .. }) = plan(folder.path(), &of(RankRule::Keep(1e-3))) else {
             panic!("{rows} rows")
         };

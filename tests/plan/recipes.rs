@@ -53,7 +53,10 @@ fn every_key_is_read() {
     let expected =
         [("**.query", Effect::Ignore), ("encoder.**", Effect::Target), (r"re:^head\.\d+$", Effect::Target)];
     assert_eq!(selectors, expected);
-    assert_eq!((recipe.rules[1].scheme, recipe.rules[1].rank), (Some(Scheme::Spatial), Some(RankRule::Energy(0.95))));
+    assert_eq!(
+        (recipe.rules[1].scheme, recipe.rules[1].rank),
+        (Some(Scheme::Spatial), Some(RankRule::Energy(0.95)))
+    );
     assert_eq!(recipe.rules[2].rank, None);
     assert_eq!(recipe.rules[3].rank, Some(RankRule::Rank(17)));
     let convolution = &recipe.convolutions[0];
@@ -125,9 +128,14 @@ fn wrong_values_have_their_line() {
 
 #[test]
 fn a_rule_has_one_rank() {
-    for text in ["rank = 4\nkeep = 0.5\n", "energy = 0.9\nrank_ratio = 0.5\n", "layer_keep = 0.5\nkeep = 0.5\n"] {
+    for text in
+        ["rank = 4\nkeep = 0.5\n", "energy = 0.9\nrank_ratio = 0.5\n", "layer_keep = 0.5\nkeep = 0.5\n"]
+    {
         let (_, message) = place(&format!("[[rule]]\n{text}"));
-        assert!(message.contains("a rule takes one of rank, rank_ratio, energy, keep, layer_keep"), "{message}");
+        assert!(
+            message.contains("a rule takes one of rank, rank_ratio, energy, keep, layer_keep"),
+            "{message}"
+        );
     }
 }
 

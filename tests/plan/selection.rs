@@ -77,7 +77,10 @@ fn the_first_pattern_that_matches_decides() {
         ["bert.encoder.layer.1.attention.self.query"]
     );
     assert_eq!(
-        layers(&bert, &["bert.encoder.layer.0.attention.self.query", "!**.self.*", "bert.encoder.layer.0.**"]),
+        layers(
+            &bert,
+            &["bert.encoder.layer.0.attention.self.query", "!**.self.*", "bert.encoder.layer.0.**"]
+        ),
         [
             "bert.encoder.layer.0.attention.output.dense",
             "bert.encoder.layer.0.attention.self.query",
@@ -167,7 +170,10 @@ fn embeddings_heads_and_first_convolutions_are_factored_when_targeted() {
     let shapes = |path: &str, layer: &str| -> Vec<Vec<usize>> {
         let plan = plan(&fixture(path), &recipe(&[layer])).unwrap();
         assert_eq!(plan.layers.len(), 1);
-        plan.outputs().filter(|output| output.name.starts_with(&format!("{layer}."))).map(|o| o.shape.clone()).collect()
+        plan.outputs()
+            .filter(|output| output.name.starts_with(&format!("{layer}.")))
+            .map(|o| o.shape.clone())
+            .collect()
     };
     assert_eq!(shapes("tiny-bert", "bert.embeddings.position_embeddings"), [vec![64, 4], vec![32, 4]]);
     assert_eq!(shapes("tiny-llama", "lm_head"), [vec![4, 32], vec![128, 4]]);
@@ -177,14 +183,18 @@ fn embeddings_heads_and_first_convolutions_are_factored_when_targeted() {
 
 #[test]
 fn tied_weights_are_factored_for_both_uses() {
-    for target in ["bert.embeddings.word_embeddings", "cls.predictions.decoder", "re:word_embeddings|decoder"] {
+    for target in ["bert.embeddings.word_embeddings", "cls.predictions.decoder", "re:word_embeddings|decoder"]
+    {
         let plan = plan(&fixture("tiny-bert"), &recipe(&[target])).unwrap();
         let [layer] = plan.layers.as_slice() else { panic!("{target}: one weight") };
         assert_eq!(layer.layer, "bert.embeddings.word_embeddings");
         assert_eq!(layer.tied.len(), 1);
         assert_eq!(layer.tied[0].1, "cls.predictions.decoder");
-        let outputs: Vec<(&str, &[usize])> =
-            plan.outputs().map(|o| (o.name.as_str(), o.shape.as_slice())).filter(|(n, _)| n.contains("word_emb") || n.contains("decoder")).collect();
+        let outputs: Vec<(&str, &[usize])> = plan
+            .outputs()
+            .map(|o| (o.name.as_str(), o.shape.as_slice()))
+            .filter(|(n, _)| n.contains("word_emb") || n.contains("decoder"))
+            .collect();
         let mut sorted = outputs.clone();
         sorted.sort_unstable();
         let expected: [(&str, &[usize]); 5] = [
@@ -203,7 +213,8 @@ fn tied_weights_are_factored_for_both_uses() {
 
 #[test]
 fn one_use_of_a_tied_weight_is_not_left_out() {
-    let message = refusal(&fixture("tiny-bert"), &["!cls.predictions.decoder", "bert.embeddings.word_embeddings"]);
+    let message =
+        refusal(&fixture("tiny-bert"), &["!cls.predictions.decoder", "bert.embeddings.word_embeddings"]);
     assert_eq!(
         message,
         "`bert.embeddings.word_embeddings.weight` is targeted, but `cls.predictions.decoder.weight`, which is the same \
@@ -242,7 +253,10 @@ fn what_no_runtime_runs_factored_is_factored_only_to_be_collapsed() {
         let expected =
             if tensor.name == "attn.in_proj_bias" { TensorAction::Copied } else { TensorAction::Collapsed };
         assert_eq!(tensor.action, expected);
-        assert_eq!((tensor.outputs[0].name.as_str(), &tensor.outputs[0].shape), (tensor.name.as_str(), &tensor.shape));
+        assert_eq!(
+            (tensor.outputs[0].name.as_str(), &tensor.outputs[0].shape),
+            (tensor.name.as_str(), &tensor.shape)
+        );
     }
 }
 
@@ -269,15 +283,21 @@ fn grouped_kernels_wait_until_something_says_their_groups() {
     let told = plan(&path, &told).unwrap();
     let layer = told.layers.iter().find(|layer| layer.layer == "layer1.0.conv2").unwrap();
     assert_eq!(layer.unfolding.groups(), 4);
-    let shapes: Vec<&[usize]> =
-        told.outputs().filter(|o| o.name.starts_with("layer1.0.conv2.")).map(|o| o.shape.as_slice()).collect();
+    let shapes: Vec<&[usize]> = told
+        .outputs()
+        .filter(|o| o.name.starts_with("layer1.0.conv2."))
+        .map(|o| o.shape.as_slice())
+        .collect();
     // (g r, i / g, 1, kw) and (o, r, kh, 1)
     assert_eq!(shapes, [&[8usize, 4, 1, 3][..], &[16, 2, 3, 1]]);
 
-    let unknown = Recipe::parse_toml("[[rule]]\nrank = 2\n[[convolution]]\nlayers = [\"layer1.0.conf2\"]\ngroups = 4\n");
+    let unknown = Recipe::parse_toml(
+        "[[rule]]\nrank = 2\n[[convolution]]\nlayers = [\"layer1.0.conf2\"]\ngroups = 4\n",
+    );
     let message = plan(&path, &unknown.unwrap()).unwrap_err().to_string();
     assert_eq!(message, "`layer1.0.conf2` matches no convolution; the nearest is `layer1.0.conv2`");
-    let wrong = Recipe::parse_toml("[[rule]]\nrank = 2\n[[convolution]]\nlayers = [\"**.conv2\"]\ngroups = 3\n");
+    let wrong =
+        Recipe::parse_toml("[[rule]]\nrank = 2\n[[convolution]]\nlayers = [\"**.conv2\"]\ngroups = 3\n");
     let error = plan(&path, &wrong.unwrap()).unwrap_err();
     let PlanError::Decompose { tensor, source } = error else { panic!("{error}") };
     assert_eq!(tensor, "layer1.0.conv2.weight");
@@ -307,7 +327,14 @@ fn depthwise_kernels_stay_dense_whatever_is_asked() {
 
 #[test]
 fn every_tensor_is_planned_once_and_totals_add_up() {
-    for name in ["tiny-bert", "tiny-gpt2", "tiny-llama", "tiny-vit", "tiny-resnet.safetensors", "tiny-resnext.safetensors"] {
+    for name in [
+        "tiny-bert",
+        "tiny-gpt2",
+        "tiny-llama",
+        "tiny-vit",
+        "tiny-resnet.safetensors",
+        "tiny-resnext.safetensors",
+    ] {
         let checkpoint = Checkpoint::open_path(&fixture(name)).unwrap();
         let plan = Plan::new(&checkpoint, &recipe(&[]), &PlanOptions::default(), &NoProgress).unwrap();
         let planned: Vec<&str> = plan.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -331,7 +358,8 @@ fn every_tensor_is_planned_once_and_totals_add_up() {
 fn a_layer_beyond_the_memory_limit_is_named() {
     let checkpoint = Checkpoint::open_path(&fixture("tiny-bert")).unwrap();
     let options = PlanOptions::new(fnl::plan::Limits::new(2, Some(4096)), false);
-    let error = Plan::new(&checkpoint, &recipe(&["**.layer.1.output.dense"]), &options, &NoProgress).unwrap_err();
+    let error =
+        Plan::new(&checkpoint, &recipe(&["**.layer.1.output.dense"]), &options, &NoProgress).unwrap_err();
     let PlanError::Memory { tensor, needed, limit: 4096 } = &error else { panic!("{error}") };
     assert_eq!(tensor, "bert.encoder.layer.1.output.dense.weight");
     // The weight alone takes 8192 bytes, twice: in the file and as elements.
