@@ -29,6 +29,9 @@ pub struct Record {
     /// The dense element types of tensors that were not factored but written in another one.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub converted: BTreeMap<String, String>,
+    /// What config.json said of the element type, where another one is written.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
     /// What was asked for, complete enough to repeat it.
     pub recipe: Value,
 }
@@ -116,6 +119,7 @@ impl Record {
     ///     tool: "fnl".into(),
     ///     modules: [("fc".into(), module)].into(),
     ///     converted: [].into(),
+    ///     config: [].into(),
     ///     recipe: serde_json::json!({"rank": 2, "dtype": "keep"}),
     /// };
     /// assert_eq!(
@@ -174,14 +178,13 @@ impl Record {
                 .map_err(|error| field(&format!("modules.{name}"), &error.to_string()))?;
             modules.insert(name, module);
         }
-        let converted = match fields.remove("converted") {
-            Some(value) => {
-                serde_json::from_value(value).map_err(|error| field("converted", &error.to_string()))?
-            }
-            None => BTreeMap::new(),
+        let mut texts = |name: &str| match fields.remove(name) {
+            Some(value) => serde_json::from_value(value).map_err(|error| field(name, &error.to_string())),
+            None => Ok(BTreeMap::new()),
         };
+        let (converted, config) = (texts("converted")?, texts("config")?);
         let recipe = fields.remove("recipe").ok_or_else(|| field("recipe", "missing"))?;
-        Ok(Self { version: RECORD_VERSION, tool, modules, converted, recipe })
+        Ok(Self { version: RECORD_VERSION, tool, modules, converted, config, recipe })
     }
 
     /// Counts the bytes that a file's header needs for this record whatever its relative errors turn out to

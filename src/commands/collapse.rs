@@ -1,10 +1,10 @@
 use super::weights::{self, Element, decompose_error};
 use super::{CommandError, side_files};
 use crate::checkpoint::{
-    Checkpoint, Dtype, ModuleRecord, OutputTensor, Record, Source, Staging, dtype_from_name, dtype_name,
+    Checkpoint, Dtype, ModuleRecord, OutputTensor, Record, Source, Staging, dtype_from_name,
 };
 use crate::decompose::{Factor, Unfolding};
-use crate::plan::{Job, LayerEvent, Limits, OutputDtype, Progress, Stage, run_jobs};
+use crate::plan::{Job, LayerEvent, Limits, Progress, Stage, run_jobs};
 use crate::report::CollapseReport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -104,8 +104,7 @@ pub fn collapse(options: &CollapseOptions, progress: &dyn Progress) -> Result<Co
     });
     progress.end();
     done?;
-    let dtype = if record.converted.is_empty() { OutputDtype::Keep } else { named_dtype(&modules) };
-    let left_out = side_files::copy(&checkpoint, &staging, None, dtype, None)?;
+    let left_out = side_files::copy(&checkpoint, &staging, None, &record.config, None)?;
     staging.publish(None)?;
     Ok(CollapseReport::new(
         options.source.to_string(),
@@ -180,14 +179,4 @@ fn write_dense<T: Element>(
     let weight = module.unfolding.collapse(&factors, 1).map_err(decompose_error(&name))?;
     let bytes = T::narrow(&weight, module.dtype).map_err(weights::numeric_error(&name))?;
     Ok(staging.write(&name, &bytes)?)
-}
-
-/// The element type that config.json is to say again: that of the factored layers.
-fn named_dtype(modules: &[Module<'_>]) -> OutputDtype {
-    match modules.first().map(|module| dtype_name(module.dtype)) {
-        Some("F32") => OutputDtype::F32,
-        Some("F16") => OutputDtype::F16,
-        Some("BF16") => OutputDtype::Bf16,
-        _ => OutputDtype::Keep,
-    }
 }

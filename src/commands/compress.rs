@@ -116,8 +116,9 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
 
     let tensors: Vec<OutputTensor> = plan.outputs().cloned().collect();
     let zero_errors = vec![0.0; plan.layers.len()];
+    let config = side_files::named_dtypes(checkpoint.config(), options.recipe.dtype);
     output.reserve = match options.recipe.save {
-        Save::Factored => record(&plan, &zero_errors).reserve(),
+        Save::Factored => record(&plan, &zero_errors, &config).reserve(),
         Save::Collapsed => 0,
     };
     Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
@@ -126,13 +127,13 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     let outcomes = factor_layers(&checkpoint, &plan, &staging, options.limits, progress)?;
 
     let errors: Vec<f64> = outcomes.iter().map(|outcome| outcome.relative_error).collect();
-    let record = (options.recipe.save == Save::Factored).then(|| record(&plan, &errors));
+    let record = (options.recipe.save == Save::Factored).then(|| record(&plan, &errors, &config));
     let mut report = CompressReport::new(input, &plan, Some(&outcomes), recipe);
     report.check(&options.checks);
     if output.as_directory {
         let card = model_card::section(&report);
-        let left_out =
-            side_files::copy(&checkpoint, &staging, record.as_ref(), options.recipe.dtype, Some(&card))?;
+        let dtypes = side_files::new_dtypes(checkpoint.config(), options.recipe.dtype);
+        let left_out = side_files::copy(&checkpoint, &staging, record.as_ref(), &dtypes, Some(&card))?;
         report.files_left_out = left_out;
         staging.add_file("report.json".as_ref(), report.reproducible().to_json().as_bytes())?;
     }
@@ -233,16 +234,17 @@ fn factor_layer<T: Element>(
         Save::Factored => {
             let mut rounded = Vec::new();
             for (index, factor) in factored.factors.iter().enumerate() {
-                let (bytes, factor) = weights::rounded(factor, written, name)?;
-                staging.write(&format!("{}.{index}.weight", layer.layer), &bytes)?;
+                let link = format!("{}.{index}.weight", layer.layer);
+                let (bytes, factor) = weights::rounded(factor, written, &link)?;
+                staging.write(&link, &bytes)?;
                 rounded.push(factor);
             }
             for (tied, tied_layer, unfolding) in &layer.tied {
                 let own =
                     unfolding.convert_chain(&layer.unfolding, &rounded).map_err(decompose_error(tied))?;
                 for (index, factor) in own.iter().enumerate() {
-                    let bytes = T::narrow(&factor.data, written).map_err(numeric_error(tied))?;
-                    staging.write(&format!("{tied_layer}.{index}.weight"), &bytes)?;
+                    let link = format!("{tied_layer}.{index}.weight");
+                    staging.write(&link, &T::narrow(&factor.data, written).map_err(numeric_error(&link))?)?;
                 }
             }
             error_of(&weight, &layer.unfolding, &rounded, 1).map_err(decompose_error(name))?
@@ -253,7 +255,7 @@ fn factor_layer<T: Element>(
 }
 
 /// The record of a plan whose layers came out with these errors.
-fn record(plan: &Plan, errors: &[f64]) -> Record {
+fn record(plan: &Plan, errors: &[f64], config: &BTreeMap<String, String>) -> Record {
     let mut modules = BTreeMap::new();
     for (layer, &relative_error) in plan.layers.iter().zip(errors) {
         let uses: Vec<_> = std::iter::once((&layer.tensor, &layer.layer, &layer.unfolding))
@@ -286,5 +288,6 @@ fn record(plan: &Plan, errors: &[f64]) -> Record {
         .map(|tensor| (tensor.name.clone(), tensor.dtype.to_owned()))
         .collect();
     let tool = crate::TOOL.to_owned();
-    Record { version: RECORD_VERSION, tool, modules, converted, recipe: plan.recipe.to_json() }
+    let config = config.clone();
+    Record { version: RECORD_VERSION, tool, modules, converted, config, recipe: plan.recipe.to_json() }
 }

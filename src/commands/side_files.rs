@@ -39,7 +39,7 @@ pub(super) fn copy(
     checkpoint: &Checkpoint,
     staging: &Staging,
     record: Option<&Record>,
-    dtype: OutputDtype,
+    dtypes: &BTreeMap<String, String>,
     card: Option<&str>,
 ) -> Result<Vec<String>, CommandError> {
     if !checkpoint.is_directory() {
@@ -57,7 +57,7 @@ pub(super) fn copy(
         };
         match relative.to_str() {
             Some("config.json") => {
-                staging.add_file(relative, config(&read()?, record, dtype).as_bytes())?;
+                staging.add_file(relative, config(&read()?, record, dtypes).as_bytes())?;
             }
             Some("README.md") => {
                 let text = model_card::with_section(&read()?, card);
@@ -71,17 +71,40 @@ pub(super) fn copy(
     Ok(files.skipped.iter().map(|path| path.display().to_string()).collect())
 }
 
-/// config.json with the record as its last key, or without one, otherwise letter for letter as it was.
-fn config(text: &str, record: Option<&Record>, dtype: OutputDtype) -> String {
-    let text = with_dtype(text, dtype);
-    let text = without_record(&text);
+/// What config.json says of the element type, at its top, where another one will be written.
+pub(super) fn named_dtypes(config: Option<&Value>, dtype: OutputDtype) -> BTreeMap<String, String> {
+    if dtype == OutputDtype::Keep {
+        return BTreeMap::new();
+    }
+    ["torch_dtype", "dtype"]
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), config?.get(key)?.as_str()?.to_owned())))
+        .collect()
+}
+
+/// What config.json is to say of the element type instead.
+pub(super) fn new_dtypes(config: Option<&Value>, dtype: OutputDtype) -> BTreeMap<String, String> {
+    let name = match dtype {
+        OutputDtype::Keep => return BTreeMap::new(),
+        OutputDtype::F32 => "float32",
+        OutputDtype::F16 => "float16",
+        OutputDtype::Bf16 => "bfloat16",
+    };
+    named_dtypes(config, dtype).into_keys().map(|key| (key, name.to_owned())).collect()
+}
+
+/// config.json with the record as its last key, or without one, and with these texts under these keys,
+/// otherwise letter for letter as it was.
+fn config(text: &str, record: Option<&Record>, texts: &BTreeMap<String, String>) -> String {
+    let mut text = without_record(text);
+    for (key, value) in texts {
+        text = with_text(&text, key, value);
+    }
     let Some(record) = record else { return text };
-    let body = text.trim_end();
-    let Some(inside) = body.strip_suffix('}') else { return text };
-    let rest = &text[body.len()..];
-    let inside = inside.trim_end();
+    let Some(inside) = text.trim_end().strip_suffix('}').map(str::trim_end) else { return text };
     let comma = if inside.ends_with('{') { "" } else { "," };
-    format!("{inside}{comma}\n  \"{RECORD_KEY}\": {}\n}}{rest}", record.to_json())
+    let rest = &text[inside.len()..];
+    format!("{inside}{comma}\n  \"{RECORD_KEY}\": {}{rest}", record.to_json())
 }
 
 /// Takes the record out of a config.json: by its place where it is as written here, else by its key.
@@ -90,36 +113,52 @@ fn without_record(text: &str) -> String {
     if fields.shift_remove(RECORD_KEY).is_none() {
         return text.to_owned();
     }
-    let mark = format!("\n  \"{RECORD_KEY}\": ");
-    if let Some(at) = text.rfind(&mark) {
-        let body = text.trim_end();
-        let without = format!("{}\n}}{}", text[..at].trim_end_matches(','), &text[body.len()..]);
-        if serde_json::from_str::<Value>(&without).is_ok_and(|value| value == Value::Object(fields.clone())) {
-            return without;
+    if let Some(at) = text.rfind(&format!("\n  \"{RECORD_KEY}\": ")) {
+        // The record itself ends in a brace; what follows it is the text that was there before.
+        let record = text[at..].find('{').map(|start| at + start);
+        let mut values = record.map(|start| {
+            serde_json::Deserializer::from_str(&text[start..]).into_iter::<serde::de::IgnoredAny>()
+        });
+        let end = values.as_mut().and_then(|values| {
+            values.next()?.ok()?;
+            Some(record? + values.byte_offset())
+        });
+        if let Some(end) = end {
+            let before = text[..at].strip_suffix(',').unwrap_or(&text[..at]);
+            return format!("{before}{}", &text[end..]);
         }
     }
     serde_json::to_string_pretty(&Value::Object(fields)).unwrap_or_default() + "\n"
 }
 
-/// Says the new element type where config.json says one.
-fn with_dtype(text: &str, dtype: OutputDtype) -> String {
-    let name = match dtype {
-        OutputDtype::Keep => return text.to_owned(),
-        OutputDtype::F32 => "float32",
-        OutputDtype::F16 => "float16",
-        OutputDtype::Bf16 => "bfloat16",
-    };
-    let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
-    let mut text = text.to_owned();
-    for key in ["torch_dtype", "dtype"] {
-        if let Some(Value::String(old)) = fields.get(key) {
-            for colon in [": ", ":"] {
-                text = text
-                    .replace(&format!("\"{key}\"{colon}\"{old}\""), &format!("\"{key}\"{colon}\"{name}\""));
+/// An object's text with another text under one of its own keys; keys of objects inside it are left alone.
+fn with_text(text: &str, key: &str, value: &str) -> String {
+    let quoted = |text: &str| Value::String(text.to_owned()).to_string();
+    let (mut depth, mut at) = (0usize, 0);
+    let mut found = false;
+    while let Some(character) = text[at..].chars().next() {
+        match character {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            '"' => {
+                let mut strings = serde_json::Deserializer::from_str(&text[at..]).into_iter::<String>();
+                let Some(Ok(string)) = strings.next() else { break };
+                let end = at + strings.byte_offset();
+                if found {
+                    return format!("{}{}{}", &text[..at], quoted(value), &text[end..]);
+                }
+                let is_key = text[end..].trim_start().starts_with(':');
+                found = depth == 1 && is_key && string == key;
+                at = end;
+                continue;
             }
+            // A value that is no text is left alone.
+            ',' => found = false,
+            _ => {}
         }
+        at += character.len_utf8();
     }
-    text
+    text.to_owned()
 }
 
 #[cfg(test)]
@@ -127,29 +166,35 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let (modules, converted) = (BTreeMap::new(), BTreeMap::new());
-        Record { version: 1, tool: "fnl".to_owned(), modules, converted, recipe: Value::Null }
+        let (modules, converted, config) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Record { version: 1, tool: "fnl".to_owned(), modules, converted, config, recipe: Value::Null }
     }
 
     #[test]
     fn a_config_comes_back_letter_for_letter() {
-        for text in ["{\n  \"a\": 1e-05,\n  \"b\": [1, 2]\n}\n", "{\"z\":1,\"a\":{}}", "{}", "{\n}\n"] {
-            let with = config(text, Some(&record()), OutputDtype::Keep);
+        let none = BTreeMap::new();
+        for text in [
+            "{\n  \"a\": 1e-05,\n  \"b\": [1, 2]\n}\n",
+            "{\"z\":1,\"a\":{}}",
+            "{}",
+            "{\n}\n",
+            "{\"a\": 1 }",
+            "{\r\n  \"a\": 1\r\n}\r\n",
+        ] {
+            let with = config(text, Some(&record()), &none);
             let value: Value = serde_json::from_str(&with).unwrap();
             assert_eq!(value[RECORD_KEY]["version"], 1, "{with}");
-            let without: Value = serde_json::from_str(&config(&with, None, OutputDtype::Keep)).unwrap();
-            assert_eq!(without, serde_json::from_str::<Value>(text).unwrap());
+            assert_eq!(config(&with, None, &none), text);
         }
-        let pretty = "{\n  \"a\": 1e-05,\n  \"b\": [1, 2]\n}\n";
-        assert_eq!(
-            config(&config(pretty, Some(&record()), OutputDtype::Keep), None, OutputDtype::Keep),
-            pretty
-        );
     }
 
     #[test]
-    fn the_element_type_is_said() {
-        let text = "{\n  \"torch_dtype\": \"float32\"\n}";
-        assert_eq!(config(text, None, OutputDtype::Bf16), "{\n  \"torch_dtype\": \"bfloat16\"\n}");
+    fn the_element_type_is_said_at_the_top_only() {
+        let text = "{\n  \"q\": {\"dtype\": \"float32\"}, \"dtype\": \"float32\"\n}";
+        let texts = [("dtype".to_owned(), "bfloat16".to_owned())].into();
+        assert_eq!(
+            config(text, None, &texts),
+            "{\n  \"q\": {\"dtype\": \"float32\"}, \"dtype\": \"bfloat16\"\n}"
+        );
     }
 }

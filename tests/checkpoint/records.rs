@@ -27,6 +27,7 @@ fn all_fields_come_back_and_keys_are_sorted_on_every_level() {
         tool: "fnl 0.1.0".to_owned(),
         modules: [("b".to_owned(), module()), ("a".to_owned(), ModuleRecord::default())].into(),
         converted: [].into(),
+        config: [].into(),
         recipe: json!({"z": 1, "rules": [{"target": "x", "rank": 4}], "a": {"q": 1, "b": 2}}),
     };
     let text = record.to_json();

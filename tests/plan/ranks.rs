@@ -85,7 +85,7 @@ fn a_rank_beyond_every_layer_or_a_named_one_is_an_error() {
     let error = plan(folder.path(), &named).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "rank 21 exceeds the largest possible rank 20 of `b.weight`, shape [100, 20]"
+        "rank 21 exceeds the largest possible rank 20 of `b.weight`, shape (100, 20)"
     );
 }
 
