@@ -25,7 +25,7 @@ use std::process::ExitCode;
 /// A check that was asked for does not hold.
 const CHECK_FAILED: u8 = 3;
 /// What a shell says of a process that an interrupt ended.
-const INTERRUPTED: i32 = 130;
+const INTERRUPTED: u8 = 130;
 
 /// Parses the process's arguments, does what they say, and returns the exit code.
 #[must_use]
@@ -43,7 +43,7 @@ pub fn run() -> ExitCode {
     let handler = ctrlc::set_handler(|| {
         if !crate::checkpoint::abandon_all() {
             output::interrupted();
-            std::process::exit(INTERRUPTED);
+            std::process::exit(INTERRUPTED.into());
         }
         // The result is there: what is left is to say so.
     });

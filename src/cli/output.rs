@@ -25,6 +25,10 @@ impl Failure {
 
     /// Prints what went wrong and returns the exit code.
     pub(super) fn report(self) -> ExitCode {
+        if self.code == super::INTERRUPTED {
+            // The handler removes what was written, says so and ends the process.
+            std::thread::sleep(std::time::Duration::from_secs(10));
+        }
         let mut stderr = io::stderr();
         let _ = writeln!(stderr, "error: {}", self.message);
         if let Some(hint) = self.hint {
@@ -41,7 +45,8 @@ impl Failure {
 impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         let hint = error.hint();
-        Self { hint, ..Self::from(anyhow::Error::from(error)) }
+        let code = if error.is_interrupt() { super::INTERRUPTED } else { 1 };
+        Self { hint, code, ..Self::from(anyhow::Error::from(error)) }
     }
 }
 

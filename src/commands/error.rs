@@ -68,6 +68,12 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Whether it is no failure but the end of an interrupted run.
+    #[must_use]
+    pub fn is_interrupt(&self) -> bool {
+        matches!(self, Self::Output(OutputError::Abandoned))
+    }
+
     /// What to do about it, where that can be said.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -50,8 +50,8 @@ fn a_memory_limit_changes_the_order_and_no_byte() {
     options.limits = Limits::new(2, None);
     let report = compress(&options, &NoProgress).unwrap();
     options.output = Some(limited.clone());
-    // Room for one of the largest at a time.
-    options.limits = Limits::new(2, Some(report.totals.peak_memory_bytes / 2 + 1));
+    // Room for one of the largest at a time: the peak is that of the largest two, which are nearly alike.
+    options.limits = Limits::new(2, Some(report.totals.peak_memory_bytes / 5 * 3));
     compress(&options, &NoProgress).unwrap();
     assert_same_tree(&free, &limited);
 }
