@@ -12,7 +12,7 @@ use super::kernels::squares;
 /// Multiply-adds below which a product is not worth cutting in two.
 const SMALLEST_CUT: usize = 1 << 22;
 /// Pieces a product is cut into at most: a power of two, for recursive halving.
-const MOST_PIECES: usize = 8;
+const MOST_PIECES: usize = 4;
 /// Side of a triangle that is computed as a square.
 const TRIANGLE: usize = 128;
 /// Columns that one thread converts.
