@@ -32,7 +32,8 @@ pub enum SvdMethod {
 pub enum SvdPath {
     /// Bidiagonalization of the matrix.
     Svd,
-    /// Eigenvectors of the Gram matrix of the smaller side, in `f64`.
+    /// Eigenvectors of the Gram matrix of the smaller side, in `f32` for an `f32` matrix whose kept singular values are within a factor of 8, in
+    /// `f64` otherwise; then a projection of the matrix on their space.
     Gram,
     /// A block Krylov space.
     Krylov,
@@ -84,8 +85,8 @@ impl Default for SvdOptions {
 /// | `v` | `(n, rank)` |
 ///
 /// # Dtypes
-/// `f32` or `f64` in, the same out. Gram matrices, small eigenproblems, norms and errors are in `f64`. Magnitudes near the limits of
-/// the type are scaled by a power of two first.
+/// `f32` or `f64` in, the same out. Norms, small eigenproblems and errors are in `f64`, large products in the type of the matrix; an `f32` Gram matrix
+/// is used only where its rounding costs less than 1e-9 of the energy. Magnitudes near the limits of the type are scaled by a power of two first.
 ///
 /// # Determinism
 /// Equal bits for equal input on one machine, for every number of threads. The largest entry of each column of `u`
