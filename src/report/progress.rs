@@ -4,6 +4,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// Progress on stderr: a bar where it is a terminal, a line per layer where it is not.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ struct State {
     done: usize,
     layers: usize,
     verb: &'static str,
+    begun: Option<Instant>,
 }
 
 impl TerminalProgress {
@@ -50,7 +52,7 @@ impl Progress for TerminalProgress {
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
             bar
         });
-        *self.state() = State { bar, done: 0, layers, verb };
+        *self.state() = State { bar, done: 0, layers, verb, begun: Some(Instant::now()) };
     }
 
     fn started(&self, layer: &str) {
@@ -71,7 +73,8 @@ impl Progress for TerminalProgress {
             let _ = write!(what, " error {}", units::error(error));
         }
         if let Some(bar) = &state.bar {
-            bar.set_prefix(place);
+            let elapsed = state.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+            bar.set_prefix(format!("{place}, {:.1} layers/s", state.done as f64 / elapsed.max(1e-3)));
             bar.set_message(what);
             bar.inc(work);
         } else {
