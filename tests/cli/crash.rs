@@ -359,5 +359,5 @@ fn a_page_that_cannot_be_written_is_told_before_the_output_is() {
     let _disk = Mount::new(place.join("disk"), "size=1m,ro");
     place
         .refuses(1, ["in.safetensors", "--rank=8", "--out=out.safetensors", "--report=disk/page.html"])
-        .stderr_has("Read-only file system");
+        .stderr("error: can't write to `disk`: read-only filesystem or storage medium\n");
 }
