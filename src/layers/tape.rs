@@ -1,0 +1,416 @@
+use super::operation::{Operation, View};
+use candle_core::backprop::GradStore;
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, TensorId, Var,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A tensor in a computation.
+#[derive(Clone, Debug)]
+pub struct Node {
+    tensor: Tensor,
+    /// Where its gradient is collected; none for what needs no gradient.
+    slot: Option<usize>,
+}
+
+impl Node {
+    /// The tensor.
+    #[must_use]
+    pub fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    /// The shape.
+    #[must_use]
+    pub fn dims(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+}
+
+/// What is done with each step of a computation.
+#[derive(Debug)]
+enum Mode {
+    /// Nothing: only results are wanted.
+    Infer,
+    /// It is kept, to be run backwards.
+    Record(RefCell<Record>),
+    /// Candle keeps it.
+    Candle,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    steps: Vec<Step>,
+    slots: usize,
+    parameters: HashMap<TensorId, usize>,
+}
+
+#[derive(Debug)]
+struct Step {
+    operation: Arc<dyn Operation>,
+    inputs: Vec<(Option<Tensor>, Vec<usize>, Option<usize>)>,
+    output: Option<Tensor>,
+    slot: usize,
+}
+
+/// A computation: runs operations on tensors, and runs them backwards where gradients are wanted.
+///
+/// Candle records what happens to a variable too, and [`Tape::candle`] leaves it to that, so that layers fit into any
+/// candle model. But candle adds every gradient to a tensor of zeros, which costs more than many an operation;
+/// [`Tape::training`] keeps its own record on the CPU, frees each tensor when it was read last, and costs nothing beside.
+///
+/// # Determinism
+///
+/// Gradients do not depend on the number of threads.
+pub struct Tape {
+    mode: Mode,
+    multiply_adds: Cell<u64>,
+}
+
+impl fmt::Debug for Tape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tape").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl Tape {
+    fn new(mode: Mode) -> Self {
+        Self { mode, multiply_adds: Cell::new(0) }
+    }
+
+    /// A computation without gradients.
+    #[must_use]
+    pub fn inference() -> Self {
+        Self::new(Mode::Infer)
+    }
+
+    /// A computation whose gradients candle finds, through [`Tensor::backward`].
+    #[must_use]
+    pub fn candle() -> Self {
+        Self::new(Mode::Candle)
+    }
+
+    /// A computation to be run backwards once, on the device of its tensors: by itself on the CPU, by candle elsewhere.
+    #[must_use]
+    pub fn training(device: &candle_core::Device) -> Self {
+        if device.is_cpu() { Self::new(Mode::Record(RefCell::default())) } else { Self::candle() }
+    }
+
+    /// Whether gradients are wanted.
+    #[must_use]
+    pub fn is_training(&self) -> bool {
+        !matches!(self.mode, Mode::Infer)
+    }
+
+    /// Multiply-adds of all operations so far.
+    #[must_use]
+    pub fn multiply_adds(&self) -> u64 {
+        self.multiply_adds.get()
+    }
+
+    /// A tensor that needs no gradient; with [`Tape::candle`] its own history stays.
+    #[must_use]
+    pub fn constant(&self, tensor: &Tensor) -> Node {
+        let tensor = if matches!(self.mode, Mode::Candle) { tensor.clone() } else { tensor.detach() };
+        Node { tensor, slot: None }
+    }
+
+    /// A variable whose gradient is wanted.
+    #[must_use]
+    pub fn parameter(&self, var: &Var) -> Node {
+        match &self.mode {
+            Mode::Infer => Node { tensor: var.as_detached_tensor(), slot: None },
+            Mode::Candle => Node { tensor: var.as_tensor().clone(), slot: None },
+            Mode::Record(record) => {
+                let mut record = record.borrow_mut();
+                let fresh = record.slots;
+                let slot = *record.parameters.entry(var.id()).or_insert(fresh);
+                record.slots = record.slots.max(slot + 1);
+                Node { tensor: var.as_detached_tensor(), slot: Some(slot) }
+            }
+        }
+    }
+
+    /// Runs an operation.
+    ///
+    /// # Errors
+    ///
+    /// - what the operation refuses
+    pub fn apply(&self, operation: impl Operation, inputs: &[&Node]) -> Result<Node> {
+        self.apply_shared(Arc::new(operation), inputs)
+    }
+
+    /// Runs an operation that the caller keeps a hold of.
+    ///
+    /// # Errors
+    ///
+    /// - what the operation refuses
+    pub fn apply_shared(&self, operation: Arc<dyn Operation>, inputs: &[&Node]) -> Result<Node> {
+        let shapes: Vec<&[usize]> = inputs.iter().map(|node| node.dims()).collect();
+        self.multiply_adds.set(self.multiply_adds.get() + operation.multiply_adds(&shapes));
+        let looped =
+            inputs.iter().all(|node| node.tensor.device().is_cpu() && node.tensor.dtype() == DType::F32);
+        match &self.mode {
+            Mode::Candle if looped && inputs.len() <= 3 => {
+                let tensors: Vec<Tensor> =
+                    inputs.iter().map(|node| node.tensor.contiguous()).collect::<Result<_>>()?;
+                let bridge = Bridge(operation);
+                let tensor = match tensors.as_slice() {
+                    [x] => x.apply_op1(bridge)?,
+                    [x, y] => x.apply_op2(y, bridge)?,
+                    [x, y, z] => x.apply_op3(y, z, bridge)?,
+                    _ => candle_core::bail!("{} has no inputs", bridge.0.name()),
+                };
+                Ok(Node { tensor, slot: None })
+            }
+            Mode::Infer | Mode::Record(_) if looped => self.run(operation, inputs),
+            Mode::Record(_) => candle_core::bail!(
+                "{} in {:?} on the CPU has no gradient here: use `Tape::candle`",
+                operation.name(),
+                inputs.first().map(|node| node.tensor.dtype())
+            ),
+            _ => {
+                let tensors: Vec<Tensor> = inputs.iter().map(|node| node.tensor.clone()).collect();
+                Ok(Node { tensor: operation.compose(&tensors)?, slot: None })
+            }
+        }
+    }
+
+    /// Runs an operation through its loops, and keeps what its gradient needs.
+    fn run(&self, operation: Arc<dyn Operation>, inputs: &[&Node]) -> Result<Node> {
+        let tensors: Vec<Tensor> =
+            inputs.iter().map(|node| node.tensor.contiguous()).collect::<Result<_>>()?;
+        let (data, shape) = with_views(&tensors, |views| operation.forward(views))?;
+        let tensor = Tensor::from_vec(data, shape, tensors[0].device())?;
+        let Mode::Record(record) = &self.mode else { return Ok(Node { tensor, slot: None }) };
+        if inputs.iter().all(|node| node.slot.is_none()) {
+            return Ok(Node { tensor, slot: None });
+        }
+        let mut record = record.borrow_mut();
+        let slot = record.slots;
+        record.slots += 1;
+        let needs = operation.needs();
+        let kept = |(node, tensor): (&&Node, Tensor)| {
+            (needs.inputs.then(|| tensor.clone()), tensor.dims().to_vec(), node.slot)
+        };
+        let inputs = inputs.iter().zip(tensors).map(kept).collect();
+        let output = needs.output.then(|| tensor.clone());
+        record.steps.push(Step { operation, inputs, output, slot });
+        Ok(Node { tensor, slot: Some(slot) })
+    }
+
+    /// Runs the computation backwards from a scalar.
+    ///
+    /// # Errors
+    ///
+    /// - a computation that was not recorded
+    pub fn backward(self, loss: &Node) -> Result<Gradients> {
+        let Mode::Record(record) = self.mode else {
+            return Ok(Gradients(Found::Candle(loss.tensor.backward()?)));
+        };
+        let Record { steps, slots, parameters } = record.into_inner();
+        let Some(start) = loss.slot else {
+            return Ok(Gradients(Found::Own(HashMap::new())));
+        };
+        let mut gradients: Vec<Option<Tensor>> = vec![None; slots];
+        gradients[start] = Some(loss.tensor.ones_like()?);
+        for step in steps.into_iter().rev() {
+            let Some(gradient) = gradients[step.slot].take() else { continue };
+            let wanted: Vec<bool> = step.inputs.iter().map(|(_, _, slot)| slot.is_some()).collect();
+            let found = step.backward(&gradient, &wanted)?;
+            drop(gradient);
+            for ((_, shape, slot), gradient) in step.inputs.iter().zip(found) {
+                let (Some(slot), Some(gradient)) = (slot, gradient) else { continue };
+                let gradient = Tensor::from_vec(gradient, shape.as_slice(), loss.tensor.device())?;
+                let entry = &mut gradients[*slot];
+                *entry = Some(match entry.take() {
+                    None => gradient,
+                    Some(sum) => (sum + gradient)?,
+                });
+            }
+        }
+        let found = parameters.into_iter().filter_map(|(id, slot)| Some((id, gradients[slot].take()?)));
+        Ok(Gradients(Found::Own(found.collect())))
+    }
+}
+
+impl Step {
+    fn backward(&self, gradient: &Tensor, wanted: &[bool]) -> Result<Vec<Option<Vec<f32>>>> {
+        let mut tensors: Vec<Tensor> = self.inputs.iter().filter_map(|(tensor, ..)| tensor.clone()).collect();
+        let inputs = tensors.len();
+        tensors.push(gradient.contiguous()?);
+        tensors.extend(self.output.clone());
+        with_views(&tensors, |views| {
+            // What is not needed still says its shape.
+            let inputs: Vec<View<'_>> = if inputs == self.inputs.len() {
+                views[..inputs].to_vec()
+            } else {
+                self.inputs.iter().map(|(_, shape, _)| View { data: &[], shape }).collect()
+            };
+            let gradient = views[tensors.len() - 1 - usize::from(self.output.is_some())];
+            let output = match self.output {
+                Some(_) => views[tensors.len() - 1],
+                None => View { data: &[], shape: gradient.shape },
+            };
+            self.operation.backward(&inputs, output, gradient, wanted)
+        })
+    }
+}
+
+/// Lends the elements of contiguous f32 tensors on the CPU.
+fn with_views<T>(tensors: &[Tensor], act: impl FnOnce(&[View<'_>]) -> Result<T>) -> Result<T> {
+    let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let views: Vec<View<'_>> = held
+        .iter()
+        .map(|(storage, layout)| match &**storage {
+            Storage::Cpu(storage) => view(storage, layout),
+            _ => candle_core::bail!("expected a tensor on the CPU"),
+        })
+        .collect::<Result<_>>()?;
+    act(&views)
+}
+
+fn view<'a>(storage: &'a CpuStorage, layout: &'a Layout) -> Result<View<'a>> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!("expected a contiguous tensor");
+    };
+    Ok(View { data: &storage.as_slice::<f32>()?[start..end], shape: layout.dims() })
+}
+
+/// The gradients of variables.
+#[derive(Debug)]
+pub struct Gradients(Found);
+
+#[derive(Debug)]
+enum Found {
+    Own(HashMap<TensorId, Tensor>),
+    Candle(GradStore),
+}
+
+impl Gradients {
+    /// The gradient of a variable, if the result depends on it.
+    #[must_use]
+    pub fn get(&self, var: &Var) -> Option<&Tensor> {
+        match &self.0 {
+            Found::Own(found) => found.get(&var.id()),
+            Found::Candle(store) => store.get(var.as_tensor()),
+        }
+    }
+
+    /// Replaces the gradient of a variable.
+    pub fn insert(&mut self, var: &Var, gradient: Tensor) {
+        match &mut self.0 {
+            Found::Own(found) => {
+                found.insert(var.id(), gradient);
+            }
+            Found::Candle(store) => {
+                store.insert(var.as_tensor(), gradient);
+            }
+        }
+    }
+}
+
+/// An operation as candle knows custom ones.
+struct Bridge(Arc<dyn Operation>);
+
+impl Bridge {
+    fn forward(&self, inputs: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
+        let views: Vec<View<'_>> =
+            inputs.iter().map(|(storage, layout)| view(storage, layout)).collect::<Result<_>>()?;
+        let (data, shape) = self.0.forward(&views)?;
+        Ok((CpuStorage::F32(data), Shape::from(shape)))
+    }
+
+    fn backward(
+        &self,
+        inputs: &[&Tensor],
+        output: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let mut tensors: Vec<Tensor> = inputs.iter().map(|x| x.contiguous()).collect::<Result<_>>()?;
+        tensors.extend([output.contiguous()?, gradient.contiguous()?]);
+        let count = inputs.len();
+        let wanted: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
+        let found = with_views(&tensors, |views| {
+            self.0.backward(&views[..count], views[count], views[count + 1], &wanted)
+        })?;
+        let tensor = |(data, input): (Option<Vec<f32>>, &&Tensor)| {
+            data.map(|data| Tensor::from_vec(data, input.shape(), input.device())).transpose()
+        };
+        found.into_iter().zip(inputs).map(tensor).collect()
+    }
+}
+
+impl CustomOp1 for Bridge {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward(&[(storage, layout)])
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(self.backward(&[x], y, gradient)?.pop().flatten())
+    }
+}
+
+impl CustomOp2 for Bridge {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(&[(s1, l1), (s2, l2)])
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        z: &Tensor,
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let mut found = self.backward(&[x, z], y, gradient)?.into_iter();
+        Ok((found.next().flatten(), found.next().flatten()))
+    }
+}
+
+impl CustomOp3 for Bridge {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(&[(s1, l1), (s2, l2), (s3, l3)])
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        z: &Tensor,
+        w: &Tensor,
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut found = self.backward(&[x, z, w], y, gradient)?.into_iter();
+        Ok((found.next().flatten(), found.next().flatten(), found.next().flatten()))
+    }
+}
