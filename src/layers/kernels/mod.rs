@@ -1,1 +1,26 @@
-//! Loops over slices of f32, on all threads, whose results do not depend on their number.
+//! Convolutions, normalization and what goes between them, as loops over slices of f32.
+//!
+//! Tensors are contiguous `(n, c, h, w)`. Nothing here depends on the number of threads: each element of a result is
+//! computed by one task, and sums over tasks are added in a fixed order.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `convolution` | forward, and the gradients of input and kernel |
+//! | `normalization` | batch normalization with the sum and the relu after it, and its gradient |
+//! | `pooling` | largest and mean elements of windows and planes |
+//! | `elementwise` | sums, relu, sums over channels |
+//! | `product` | matrix products |
+
+mod convolution;
+mod elementwise;
+mod normalization;
+mod pooling;
+mod product;
+
+pub(crate) use convolution::{convolve, convolve_backward_input, convolve_backward_kernel};
+pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel};
+pub(crate) use normalization::{Normalized, NormalizedBackward, normalize, normalize_backward, scale_shift};
+pub(crate) use pooling::{
+    average_pool, average_pool_backward, global_average, global_average_backward, max_pool, max_pool_backward,
+};
+pub(crate) use product::matmul;
