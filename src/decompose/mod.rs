@@ -27,11 +27,13 @@
 //! ```
 
 mod error;
+mod overcomplete;
 mod scheme;
 mod unfolding;
 mod weight;
 
 pub use error::DecomposeError;
+pub use overcomplete::overcomplete;
 pub use scheme::{Layout, Scheme};
 pub use unfolding::{Factor, Unfolding};
 pub use weight::{Factored, WeightSpectrum, error_of, factor, weight_spectrum};

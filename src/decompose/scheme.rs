@@ -12,9 +12,13 @@ pub enum Scheme {
     Spatial,
     /// Convolutions over their channels: `kh x kw` to fewer channels, then `1 x 1`.
     Channel,
+    /// Three factors `A M B` at full rank, trained and then collapsed: overcomplete.
+    Deep,
 }
 
 impl Scheme {
+    const ALL: [Self; 4] = [Self::Matrix, Self::Spatial, Self::Channel, Self::Deep];
+
     /// The scheme's name in records, recipes and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -22,13 +26,14 @@ impl Scheme {
             Self::Matrix => "matrix",
             Self::Spatial => "spatial",
             Self::Channel => "channel",
+            Self::Deep => "deep",
         }
     }
 
     /// The scheme of that name, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Matrix, Self::Spatial, Self::Channel].into_iter().find(|scheme| scheme.name() == name)
+        Self::ALL.into_iter().find(|scheme| scheme.name() == name)
     }
 }
 

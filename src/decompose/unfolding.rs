@@ -13,6 +13,9 @@ use faer::{Mat, MatRef};
 ///
 /// `i` counts the input channels of one group, as the stored kernel does.
 ///
+/// `deep` puts a square layer between the two, of shape `(r, r)` or `(g r, r, 1, 1)`; its matrix is `spatial`'s for
+/// two-dimensional kernels.
+///
 /// # Reference
 ///
 /// Khodak, Tenenholtz, Mackey, Fusi, "Initialization and Regularization of Factorized Neural Layers",
@@ -20,7 +23,9 @@ use faer::{Mat, MatRef};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfolding {
     layout: Layout,
+    /// Whose matrix it is: never `deep`.
     scheme: Scheme,
+    deep: bool,
     shape: Vec<usize>,
     groups: usize,
     /// `(out, in, kh, kw)` of one group; a matrix has `kh = kw = 1`.
@@ -69,8 +74,15 @@ impl Unfolding {
         shape: &[usize],
         groups: usize,
     ) -> Result<Self, DecomposeError> {
+        let asked = scheme;
         let mismatch =
-            || DecomposeError::Scheme { scheme: scheme.name(), layout: layout.name(), shape: shape.to_vec() };
+            || DecomposeError::Scheme { scheme: asked.name(), layout: layout.name(), shape: shape.to_vec() };
+        let (deep, scheme) = match (scheme, layout) {
+            (Scheme::Deep, Layout::Conv2d) => (true, Scheme::Spatial),
+            (Scheme::Deep, Layout::Conv1d) => (true, Scheme::Channel),
+            (Scheme::Deep, _) => (true, Scheme::Matrix),
+            (scheme, _) => (false, scheme),
+        };
         let kernel = match (layout, scheme, shape) {
             (Layout::Linear | Layout::Embedding, Scheme::Matrix, &[rows, cols]) => [rows, cols, 1, 1],
             (Layout::TransposedLinear, Scheme::Matrix, &[rows, cols]) => [cols, rows, 1, 1],
@@ -87,7 +99,7 @@ impl Unfolding {
         let kernel = [kernel[0] / groups, kernel[1], kernel[2], kernel[3]];
         // With one row of kernel elements the two schemes coincide; the simpler one names it.
         let scheme = if layout == Layout::Conv1d { Scheme::Channel } else { scheme };
-        Ok(Self { layout, scheme, shape: shape.to_vec(), groups, kernel })
+        Ok(Self { layout, scheme, deep, shape: shape.to_vec(), groups, kernel })
     }
 
     /// The weight's layout.
@@ -96,10 +108,22 @@ impl Unfolding {
         self.layout
     }
 
-    /// The scheme: for one-dimensional kernels always `channel`.
+    /// The scheme: for one-dimensional kernels of two factors always `channel`.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
+        if self.deep { Scheme::Deep } else { self.scheme }
+    }
+
+    /// The scheme whose matrix this is: never `deep`.
+    #[must_use]
+    pub fn base_scheme(&self) -> Scheme {
         self.scheme
+    }
+
+    /// `(out, in, kh, kw)` of one group; a matrix has `kh = kw = 1`.
+    #[must_use]
+    pub(crate) fn kernel(&self) -> [usize; 4] {
+        self.kernel
     }
 
     /// The dense weight's stored shape.
@@ -183,7 +207,7 @@ impl Unfolding {
     pub fn factor_shapes(&self, rank: usize) -> Vec<Vec<usize>> {
         let [_, inner, kh, kw] = self.kernel;
         let out = self.kernel[0] * self.groups;
-        match (self.layout, self.scheme) {
+        let mut shapes = match (self.layout, self.scheme) {
             (Layout::Linear, _) => vec![vec![rank, inner], vec![out, rank]],
             (Layout::TransposedLinear, _) => vec![vec![inner, rank], vec![rank, out]],
             (Layout::Embedding, _) => vec![vec![out, rank], vec![inner, rank]],
@@ -192,7 +216,14 @@ impl Unfolding {
                 vec![vec![self.groups * rank, inner, 1, kw], vec![out, rank, kh, 1]]
             }
             (Layout::Conv2d, _) => vec![vec![self.groups * rank, inner, kh, kw], vec![out, rank, 1, 1]],
+        };
+        if self.deep {
+            let mut middle = vec![1; shapes[0].len()];
+            (middle[0], middle[1]) =
+                if self.layout.is_convolution() { (self.groups * rank, rank) } else { (rank, rank) };
+            shapes.insert(1, middle);
         }
+        shapes
     }
 
     /// The rank that a chain with these first factor's shape has, if the shape is one of the chain's.
@@ -289,6 +320,12 @@ impl Unfolding {
                 }
             }
         }
+        let mut data = Vec::from(data);
+        if self.deep {
+            let identity =
+                (0..rank * rank).map(|at| T::from_f64(f64::from(u8::from(at / rank == at % rank))));
+            data.insert(1, identity.clone().cycle().take(self.groups * rank * rank).collect());
+        }
         self.factor_shapes(rank).into_iter().zip(data).map(|(shape, data)| Factor { shape, data }).collect()
     }
 
@@ -311,7 +348,7 @@ impl Unfolding {
             }
         }
         let (rank, rows, cols, kh) = (rank.unwrap_or(0), self.rows(), self.cols(), self.kernel[2]);
-        let (first, last) = (&factors[0].data, &factors[1].data);
+        let (first, last) = (&factors[0].data, &factors[factors.len() - 1].data);
         let pair = |group: usize| match (self.layout, self.scheme) {
             (Layout::TransposedLinear, _) => (
                 Mat::from_fn(rows, rank, |row, k| last[k * rows + row]),
@@ -336,7 +373,20 @@ impl Unfolding {
                 )
             }
         };
-        Ok((0..self.groups).map(pair).collect())
+        let pairs = (0..self.groups).map(pair);
+        if !self.deep {
+            return Ok(pairs.collect());
+        }
+        // A M B = (A M) B
+        let middle = |(group, (a, b)): (usize, Pair<T>)| {
+            let stored = &factors[1].data[group * rank * rank..(group + 1) * rank * rank];
+            let transposed = matches!(self.layout, Layout::TransposedLinear | Layout::Embedding);
+            let m = Mat::from_fn(rank, rank, |i, j| {
+                if transposed { stored[j * rank + i] } else { stored[i * rank + j] }
+            });
+            (linalg::matmul(a.as_ref(), m.as_ref(), 1), b)
+        };
+        Ok(pairs.enumerate().map(middle).collect())
     }
 
     /// The factors of the same matrix in this layout, from a chain in another: a tied weight's.

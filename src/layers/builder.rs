@@ -1,0 +1,254 @@
+use super::batch_norm::BatchNorm;
+use super::chain::Chain;
+use super::convolution::Conv2d;
+use super::linear::Linear;
+use super::operations::Convolution;
+use super::parameters::{Parameters, Role};
+use super::state::{State, Stored};
+use super::weight::Weight;
+use crate::checkpoint::ModuleRecord;
+use crate::decompose::{Layout, Scheme, Unfolding};
+use candle_core::{DType, Device, Result, Tensor, Var};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+/// Makes layers from a checkpoint's tensors, under the checkpoint's names: dense, or factored where the record says so.
+///
+/// What is missing or has another shape is noted, and told all at once by [`Builder::finish`].
+#[derive(Clone, Debug)]
+pub struct Builder<'a> {
+    shared: Rc<RefCell<Shared<'a>>>,
+    prefix: String,
+}
+
+#[derive(Debug)]
+struct Shared<'a> {
+    state: &'a State,
+    device: Device,
+    built: Built,
+    used: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+/// What a builder made.
+#[derive(Clone, Debug, Default)]
+pub struct Built {
+    /// All tensors of all layers.
+    pub parameters: Parameters,
+    /// The layers with a weight, in the order in which they were made.
+    pub layers: Vec<LayerEntry>,
+}
+
+/// A layer with a weight.
+#[derive(Clone, Debug)]
+pub struct LayerEntry {
+    /// Its name.
+    pub name: String,
+    /// How its weight is laid out.
+    pub layout: Layout,
+    /// Its weight, shared with the layer.
+    pub weight: Weight,
+}
+
+/// A checkpoint that does not hold what an architecture needs.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the checkpoint does not hold {architecture}{}", list(problems, unexpected))]
+pub struct BuildError {
+    /// What was to be built.
+    pub architecture: String,
+    /// What is missing, or differs.
+    pub problems: Vec<String>,
+    /// Tensors that nothing uses.
+    pub unexpected: Vec<String>,
+}
+
+fn list(problems: &[String], unexpected: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = String::new();
+    for (title, items) in [("", problems), ("unexpected ", unexpected)] {
+        for item in items.iter().take(SHOWN) {
+            let _ = write!(text, "\n  {title}{item}");
+        }
+        if items.len() > SHOWN {
+            let _ = write!(text, "\n  and {} more", items.len() - SHOWN);
+        }
+    }
+    text
+}
+
+impl<'a> Builder<'a> {
+    /// A builder over these tensors, for layers on this device.
+    #[must_use]
+    pub fn new(state: &'a State, device: &Device) -> Self {
+        let shared = Shared {
+            state,
+            device: device.clone(),
+            built: Built::default(),
+            used: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        Self { shared: Rc::new(RefCell::new(shared)), prefix: String::new() }
+    }
+
+    /// The builder of what is inside a module of this name.
+    #[must_use]
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        Self { shared: Rc::clone(&self.shared), prefix: self.path(&name.to_string()) }
+    }
+
+    fn path(&self, name: &str) -> String {
+        match (self.prefix.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, name) => format!("{prefix}.{name}"),
+        }
+    }
+
+    /// Whether the checkpoint has a tensor of this name here.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.shared.borrow().state.tensors.contains_key(&self.path(name))
+    }
+
+    /// A tensor of the layer at this builder's place.
+    fn tensor(&self, name: &str, shape: &[usize], role: Role) -> Result<Var> {
+        let path = self.path(name);
+        let mut shared = self.shared.borrow_mut();
+        let found = shared.state.tensors.get(&path);
+        let problem = match found {
+            Some(Stored::Floating { tensor, .. }) if tensor.dims() == shape => None,
+            Some(stored) => Some(format!("`{path}` has shape {:?}, expected {shape:?}", stored.shape())),
+            None => Some(format!("missing `{path}`, shape {shape:?}")),
+        };
+        let tensor = match (found.and_then(Stored::tensor), &problem) {
+            (Some(tensor), None) => tensor.to_device(&shared.device)?,
+            _ => Tensor::zeros(shape, DType::F32, &shared.device)?,
+        };
+        shared.problems.extend(problem);
+        shared.used.insert(path.clone());
+        shared.built.parameters.insert(&path, &tensor, role)
+    }
+
+    /// The weight of the layer at this builder's place, and its bias.
+    fn weight(
+        &self,
+        layout: Layout,
+        shape: &[usize],
+        groups: usize,
+        bias: bool,
+    ) -> Result<(Weight, Option<Var>)> {
+        let out = if layout == Layout::TransposedLinear { shape[1] } else { shape[0] };
+        let module = self.shared.borrow().state.modules.get(&self.prefix).cloned();
+        let (weight, bias_name) = match module.map(|module| self.chain(layout, shape, groups, &module)) {
+            None => (Weight::Dense(self.tensor("weight", shape, Role::Weight)?), "bias".to_owned()),
+            Some(chain) => {
+                let chain = chain?;
+                let name = format!("{}.bias", chain.factors().len() - 1);
+                (Weight::Factored(chain), name)
+            }
+        };
+        let bias = if bias { Some(self.tensor(&bias_name, &[out], Role::Bias)?) } else { None };
+        let entry = LayerEntry { name: self.prefix.clone(), layout, weight: weight.clone() };
+        self.shared.borrow_mut().built.layers.push(entry);
+        Ok((weight, bias))
+    }
+
+    /// The chain that the record says stands for a weight.
+    fn chain(&self, layout: Layout, shape: &[usize], groups: usize, module: &ModuleRecord) -> Result<Chain> {
+        let name = &self.prefix;
+        let note = |problem: String| self.shared.borrow_mut().problems.push(problem);
+        if module.shape != shape {
+            note(format!("`{name}` is recorded with shape {:?}, expected {shape:?}", module.shape));
+        }
+        let recorded = module.groups.unwrap_or(1);
+        if recorded != groups {
+            note(format!("`{name}` is recorded with {recorded} groups, expected {groups}"));
+        }
+        let unfold =
+            |scheme: Scheme| Unfolding::new(layout, scheme, shape, groups).map_err(candle_core::Error::wrap);
+        let unfolding = match Scheme::from_name(&module.scheme).map(unfold) {
+            Some(Ok(unfolding)) => unfolding,
+            _ => {
+                note(format!(
+                    "`{name}` is recorded with scheme `{}`, which a {} cannot have",
+                    module.scheme,
+                    layout.name()
+                ));
+                unfold(if layout.is_convolution() { Scheme::Channel } else { Scheme::Matrix })?
+            }
+        };
+        let factor = |(index, shape): (usize, &Vec<usize>)| {
+            self.tensor(&format!("{index}.weight"), shape, Role::Factor)
+        };
+        let shapes = unfolding.factor_shapes(module.rank.max(1));
+        let factors = shapes.iter().enumerate().map(factor).collect::<Result<_>>()?;
+        Chain::new(unfolding, factors)
+    }
+
+    /// A linear layer named `name`.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn linear(&self, name: &str, in_features: usize, out_features: usize, bias: bool) -> Result<Linear> {
+        let here = self.pp(name);
+        let (weight, bias) = here.weight(Layout::Linear, &[out_features, in_features], 1, bias)?;
+        Ok(Linear::new(weight, bias, false))
+    }
+
+    /// A two-dimensional convolution named `name`, its kernel of shape `(o, c / groups, kh, kw)`.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn conv2d(&self, name: &str, kernel: [usize; 4], config: Convolution, bias: bool) -> Result<Conv2d> {
+        let here = self.pp(name);
+        let (weight, bias) = here.weight(Layout::Conv2d, &kernel, config.groups, bias)?;
+        Conv2d::new(weight, bias, config)
+    }
+
+    /// Batch normalization named `name`, with PyTorch's names.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn batch_norm(&self, name: &str, channels: usize) -> Result<BatchNorm> {
+        const EPSILON: f64 = 1e-5;
+        let here = self.pp(name);
+        let tensor = |name: &str, role| here.tensor(name, &[channels], role);
+        Ok(BatchNorm::new(
+            tensor("weight", Role::Normalization)?,
+            tensor("bias", Role::Normalization)?,
+            tensor("running_mean", Role::Statistic)?,
+            tensor("running_var", Role::Statistic)?,
+            EPSILON,
+        ))
+    }
+
+    /// All that was made, if the checkpoint held all of it and nothing else.
+    ///
+    /// Tensors that are not of floating type, such as counters, may be left over.
+    ///
+    /// # Errors
+    ///
+    /// - tensors that are missing, of another shape, or used by nothing: all of them
+    pub fn finish(self, architecture: &str) -> std::result::Result<Built, BuildError> {
+        let shared = self.shared.borrow();
+        let left =
+            |(name, stored): &(&String, &Stored)| stored.tensor().is_some() && !shared.used.contains(*name);
+        let unexpected: Vec<String> = shared
+            .state
+            .tensors
+            .iter()
+            .filter(left)
+            .map(|(name, stored)| format!("`{name}`, shape {:?}", stored.shape()))
+            .collect();
+        if shared.problems.is_empty() && unexpected.is_empty() {
+            return Ok(shared.built.clone());
+        }
+        let (architecture, problems) = (architecture.to_owned(), shared.problems.clone());
+        Err(BuildError { architecture, problems, unexpected })
+    }
+}

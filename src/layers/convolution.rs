@@ -1,0 +1,336 @@
+use super::chain::{Chain, Execution};
+use super::operations::{Convolution, Reshape};
+use super::tape::{Node, Tape};
+use super::weight::Weight;
+use crate::decompose::{Layout, Scheme};
+use candle_core::{Error, Module, Result, Tensor, Var, bail};
+
+/// A two-dimensional convolution, dense or factored.
+///
+/// A factored one runs `1 x kw` with the stride, padding and dilation across, then `kh x 1` with those down (`spatial`);
+/// or the whole kernel to fewer channels, then `1 x 1` (`channel`); or either with a square layer in the middle (`deep`).
+///
+/// # Shapes
+///
+/// | | shape |
+/// | --- | --- |
+/// | input | `(b, c, h, w)` |
+/// | weight | `(o, c / groups, kh, kw)` |
+/// | output | `(b, o, h', w')` |
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Weight,
+    bias: Option<Var>,
+    config: Convolution,
+    execution: Execution,
+}
+
+/// One layer of a chain: which of its tensors, and the convolution that it is.
+type Link<'a> = (&'a Var, Convolution);
+
+impl Conv2d {
+    /// The layer of this weight and bias.
+    ///
+    /// # Errors
+    ///
+    /// - a factored weight in other groups than the configuration's
+    pub fn new(weight: Weight, bias: Option<Var>, config: Convolution) -> Result<Self> {
+        if let Some(groups) =
+            weight.chain().map(|chain| chain.unfolding().groups()).filter(|&g| g != config.groups)
+        {
+            bail!("the factors are of {groups} groups, the convolution of {}", config.groups);
+        }
+        Ok(Self { weight, bias, config, execution: Execution::Auto })
+    }
+
+    /// A dense layer that starts with copies of these tensors.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn dense(weight: &Tensor, bias: Option<&Tensor>, config: Convolution) -> Result<Self> {
+        Self::new(Weight::dense(weight)?, bias.map(Var::from_tensor).transpose()?, config)
+    }
+
+    /// The layer of rank `rank` that is nearest to this one, with tensors of its own.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Weight::factored`]
+    pub fn factored(&self, scheme: Scheme, rank: usize) -> Result<Self> {
+        let dense = self.weight.collapse()?;
+        let weight = Weight::factored(&dense, Layout::Conv2d, scheme, self.config.groups, rank)?;
+        let bias = self.bias.as_ref().map(|bias| Var::from_tensor(bias.as_tensor())).transpose()?;
+        Ok(Self { weight, bias, ..self.clone() })
+    }
+
+    /// The dense layer that computes the same.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn collapse(&self) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| Var::from_tensor(bias.as_tensor())).transpose()?;
+        Ok(Self { weight: Weight::dense(&self.weight.collapse()?)?, bias, ..self.clone() })
+    }
+
+    /// The same layer, its factors run this way.
+    #[must_use]
+    pub fn with_execution(self, execution: Execution) -> Self {
+        Self { execution, ..self }
+    }
+
+    /// The weight.
+    #[must_use]
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+
+    /// The bias.
+    #[must_use]
+    pub fn bias(&self) -> Option<&Var> {
+        self.bias.as_ref()
+    }
+
+    /// Stride, padding, dilation and groups.
+    #[must_use]
+    pub fn config(&self) -> &Convolution {
+        &self.config
+    }
+
+    /// Every tensor that is trained.
+    #[must_use]
+    pub fn vars(&self) -> Vec<Var> {
+        self.weight.vars().iter().chain(&self.bias).cloned().collect()
+    }
+
+    /// The layers that the factors form.
+    fn links<'a>(&self, chain: &'a Chain) -> Vec<Link<'a>> {
+        let Convolution { stride, padding, dilation, groups } = self.config;
+        let pointwise = Convolution { groups, ..Convolution::default() };
+        let (first, last) = if chain.unfolding().base_scheme() == Scheme::Spatial {
+            let across = Convolution {
+                stride: [1, stride[1]],
+                padding: [0, padding[1]],
+                dilation: [1, dilation[1]],
+                groups,
+            };
+            let down = Convolution {
+                stride: [stride[0], 1],
+                padding: [padding[0], 0],
+                dilation: [dilation[0], 1],
+                groups,
+            };
+            (across, down)
+        } else {
+            (self.config, pointwise)
+        };
+        match chain.factors() {
+            [a, b] => vec![(a, first), (b, last)],
+            [a, m, b] => vec![(a, first), (m, pointwise), (b, last)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Multiply-adds of running the factors in sequence, and of multiplying them out first.
+    fn costs(&self, chain: &Chain, input: &[usize]) -> Result<(u64, u64)> {
+        let mut sequence = 0;
+        let mut shape = input.to_vec();
+        for (factor, config) in self.links(chain) {
+            let geometry = config.geometry(&shape, factor.dims())?;
+            sequence += geometry.multiply_adds();
+            shape = geometry.output_shape().to_vec();
+        }
+        let dense = self.config.geometry(input, chain.unfolding().shape())?;
+        Ok((sequence, dense.multiply_adds() + chain.reconstruction_multiply_adds()))
+    }
+
+    /// Multiply-adds for an input of this shape.
+    ///
+    /// # Errors
+    ///
+    /// - an input that the kernel does not fit
+    pub fn multiply_adds(&self, input: &[usize]) -> Result<u64> {
+        match &self.weight {
+            Weight::Dense(weight) => Ok(self.config.geometry(input, weight.dims())?.multiply_adds()),
+            Weight::Factored(chain) => {
+                let (sequence, product) = self.costs(chain, input)?;
+                Ok(self.execution.cheaper(sequence, product).1)
+            }
+        }
+    }
+
+    /// Runs the layer in a computation.
+    ///
+    /// # Errors
+    ///
+    /// - an input that the kernel does not fit
+    pub fn forward_on(&self, tape: &Tape, xs: &Node) -> Result<Node> {
+        let bias = self.bias.as_ref().map(|bias| tape.parameter(bias));
+        let dense = |weight: &Node| {
+            let inputs: Vec<&Node> = [xs, weight].into_iter().chain(&bias).collect();
+            tape.apply(self.config, &inputs)
+        };
+        let chain = match &self.weight {
+            Weight::Dense(weight) => return dense(&tape.parameter(weight)),
+            Weight::Factored(chain) => chain,
+        };
+        let (sequence, product) = self.costs(chain, xs.dims())?;
+        if self.execution.cheaper(sequence, product).0 {
+            return dense(&chain.reconstruct(tape)?);
+        }
+        let links = self.links(chain);
+        let mut ys = xs.clone();
+        for (index, (factor, config)) in links.iter().enumerate() {
+            let weight = tape.parameter(factor);
+            let last = bias.as_ref().filter(|_| index + 1 == links.len());
+            let inputs: Vec<&Node> = [&ys, &weight].into_iter().chain(last).collect();
+            ys = tape.apply(*config, &inputs)?;
+        }
+        Ok(ys)
+    }
+}
+
+impl Module for Conv2d {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let tape = Tape::candle();
+        Ok(self.forward_on(&tape, &tape.constant(xs))?.tensor().clone())
+    }
+}
+
+/// A one-dimensional convolution, dense or factored (`channel`).
+///
+/// # Shapes
+///
+/// | | shape |
+/// | --- | --- |
+/// | input | `(b, c, l)` |
+/// | weight | `(o, c / groups, k)` |
+/// | output | `(b, o, l')` |
+#[derive(Clone, Debug)]
+pub struct Conv1d {
+    weight: Weight,
+    bias: Option<Var>,
+    /// Its second axis is the layer's.
+    config: Convolution,
+    execution: Execution,
+}
+
+impl Conv1d {
+    /// The layer of this weight and bias.
+    #[must_use]
+    pub fn new(
+        weight: Weight,
+        bias: Option<Var>,
+        stride: usize,
+        padding: usize,
+        dilation: usize,
+        groups: usize,
+    ) -> Self {
+        let config =
+            Convolution { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups };
+        Self { weight, bias, config, execution: Execution::Auto }
+    }
+
+    /// The layer of rank `rank` that is nearest to this one, with tensors of its own.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Weight::factored`]
+    pub fn factored(&self, rank: usize) -> Result<Self> {
+        let dense = self.weight.collapse()?;
+        let weight = Weight::factored(&dense, Layout::Conv1d, Scheme::Channel, self.config.groups, rank)?;
+        let bias = self.bias.as_ref().map(|bias| Var::from_tensor(bias.as_tensor())).transpose()?;
+        Ok(Self { weight, bias, ..self.clone() })
+    }
+
+    /// The dense layer that computes the same.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn collapse(&self) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| Var::from_tensor(bias.as_tensor())).transpose()?;
+        Ok(Self { weight: Weight::dense(&self.weight.collapse()?)?, bias, ..self.clone() })
+    }
+
+    /// The same layer, its factors run this way.
+    #[must_use]
+    pub fn with_execution(self, execution: Execution) -> Self {
+        Self { execution, ..self }
+    }
+
+    /// The weight.
+    #[must_use]
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+
+    /// Every tensor that is trained.
+    #[must_use]
+    pub fn vars(&self) -> Vec<Var> {
+        self.weight.vars().iter().chain(&self.bias).cloned().collect()
+    }
+
+    /// Runs the layer in a computation.
+    ///
+    /// # Errors
+    ///
+    /// - an input that the kernel does not fit
+    pub fn forward_on(&self, tape: &Tape, xs: &Node) -> Result<Node> {
+        let &[b, c, l] = xs.dims() else {
+            bail!("a one-dimensional convolution needs an input (b, c, l), found {:?}", xs.dims())
+        };
+        let flat = |node: &Node| {
+            let &[o, i, k] = node.dims() else {
+                bail!("expected a kernel (o, i, k), found {:?}", node.dims())
+            };
+            tape.apply(Reshape::new(&[o, i, 1, k]), &[node])
+        };
+        let bias = self.bias.as_ref().map(|bias| tape.parameter(bias));
+        let pointwise = Convolution { groups: self.config.groups, ..Convolution::default() };
+        let mut links: Vec<(Node, Convolution)> = match &self.weight {
+            Weight::Dense(weight) => vec![(flat(&tape.parameter(weight))?, self.config)],
+            Weight::Factored(chain) => {
+                let dense = self.config.geometry(&[b, c, 1, l], &unflattened(chain.unfolding().shape()))?;
+                let positions = (b * dense.output[1]) as u64;
+                let sequence = chain.parameters() as u64 * positions;
+                let product = dense.multiply_adds() + chain.reconstruction_multiply_adds();
+                if self.execution.cheaper(sequence, product).0 {
+                    vec![(flat(&chain.reconstruct(tape)?)?, self.config)]
+                } else {
+                    let link = |(index, factor): (usize, &Var)| {
+                        let config = if index == 0 { self.config } else { pointwise };
+                        Ok((flat(&tape.parameter(factor))?, config))
+                    };
+                    chain.factors().iter().enumerate().map(link).collect::<Result<_>>()?
+                }
+            }
+        };
+        let mut ys = tape.apply(Reshape::new(&[b, c, 1, l]), &[xs])?;
+        let Some((last, config)) = links.pop() else {
+            return Err(Error::Msg("a chain has no layers".into()));
+        };
+        for (weight, config) in &links {
+            ys = tape.apply(*config, &[&ys, weight])?;
+        }
+        let inputs: Vec<&Node> = [&ys, &last].into_iter().chain(&bias).collect();
+        let ys = tape.apply(config, &inputs)?;
+        let &[b, o, _, l] = ys.dims() else { bail!("expected four axes, found {:?}", ys.dims()) };
+        tape.apply(Reshape::new(&[b, o, l]), &[&ys])
+    }
+}
+
+/// `(o, i, k)` as the kernel of two axes that it is.
+fn unflattened(shape: &[usize]) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    shape.insert(2.min(shape.len()), 1);
+    shape
+}
+
+impl Module for Conv1d {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let tape = Tape::candle();
+        Ok(self.forward_on(&tape, &tape.constant(xs))?.tensor().clone())
+    }
+}

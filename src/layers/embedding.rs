@@ -1,0 +1,80 @@
+use super::operations::{Lookup, Product};
+use super::tape::{Node, Tape};
+use super::weight::Weight;
+use crate::decompose::{Layout, Scheme};
+use candle_core::{Module, Result, Tensor, Var};
+
+/// An embedding, dense or factored: rows of `(vocabulary, d)`, or of `(vocabulary, r)` and then a linear layer `r -> d`.
+///
+/// # Shapes
+///
+/// | | shape |
+/// | --- | --- |
+/// | input, of an unsigned integer type | `(...)` |
+/// | output | `(..., d)` |
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    weight: Weight,
+}
+
+impl Embedding {
+    /// The layer of this weight.
+    #[must_use]
+    pub fn new(weight: Weight) -> Self {
+        Self { weight }
+    }
+
+    /// The layer of rank `rank` that is nearest to this one, with tensors of its own.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Weight::factored`]
+    pub fn factored(&self, rank: usize) -> Result<Self> {
+        let dense = self.weight.collapse()?;
+        Ok(Self { weight: Weight::factored(&dense, Layout::Embedding, Scheme::Matrix, 1, rank)? })
+    }
+
+    /// The dense layer that computes the same.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn collapse(&self) -> Result<Self> {
+        Ok(Self { weight: Weight::dense(&self.weight.collapse()?)? })
+    }
+
+    /// The weight.
+    #[must_use]
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+
+    /// Every tensor that is trained.
+    #[must_use]
+    pub fn vars(&self) -> Vec<Var> {
+        self.weight.vars().to_vec()
+    }
+
+    /// Runs the layer in a computation. Only the rows asked for go through the linear layer.
+    ///
+    /// # Errors
+    ///
+    /// - an index beyond the vocabulary
+    pub fn forward_on(&self, tape: &Tape, indices: &Tensor) -> Result<Node> {
+        let (table, rest) = match &self.weight {
+            Weight::Dense(table) => (table, &[][..]),
+            Weight::Factored(chain) => (&chain.factors()[0], &chain.factors()[1..]),
+        };
+        let mut ys = tape.apply(Lookup::new(indices), &[&tape.parameter(table)])?;
+        for factor in rest {
+            ys = tape.apply(Product::new(false), &[&ys, &tape.parameter(factor)])?;
+        }
+        Ok(ys)
+    }
+}
+
+impl Module for Embedding {
+    fn forward(&self, indices: &Tensor) -> Result<Tensor> {
+        Ok(self.forward_on(&Tape::candle(), indices)?.tensor().clone())
+    }
+}

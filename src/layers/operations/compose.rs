@@ -1,0 +1,92 @@
+//! Convolutions out of candle's, which take one stride, one padding and one dilation for both axes.
+
+use crate::layers::Geometry;
+use candle_core::{Result, Tensor};
+
+/// A convolution of any geometry, differentiable by candle on any device.
+pub(super) fn convolution(g: &Geometry, xs: &Tensor, kernel: &Tensor) -> Result<Tensor> {
+    let [kh, kw] = g.kernel;
+    let (mut stride, mut dilation) = (g.stride, g.dilation);
+    let (mut xs, mut kernel) = (xs.clone(), kernel.clone());
+    // With one tap, a dilation says nothing, and a stride only leaves rows out.
+    for (axis, taps) in [kh, kw].into_iter().enumerate() {
+        if taps == 1 {
+            dilation[axis] = dilation[1 - axis];
+        }
+    }
+    let padding = if g.padding[0] == g.padding[1] {
+        g.padding[0]
+    } else {
+        for axis in 0..2 {
+            if g.padding[axis] > 0 {
+                xs = xs.pad_with_zeros(2 + axis, g.padding[axis], g.padding[axis])?;
+            }
+        }
+        0
+    };
+    if dilation[0] != dilation[1] {
+        for axis in 0..2 {
+            kernel = spread(&kernel, 2 + axis, dilation[axis])?;
+        }
+        dilation = [1; 2];
+    }
+    if stride[0] != stride[1] {
+        if padding == 0 {
+            for (axis, taps) in [kh, kw].into_iter().enumerate() {
+                if taps == 1 && stride[axis] > 1 {
+                    xs = every(&xs, 2 + axis, stride[axis])?;
+                    stride[axis] = 1;
+                }
+            }
+        }
+        if kh == 1 && stride[0] == 1 && padding == 0 {
+            return along_width(&xs, &kernel.squeeze(2)?, stride[1], dilation[1], g.groups);
+        }
+        if kw == 1 && stride[1] == 1 && padding == 0 {
+            let ys = along_width(&xs.t()?, &kernel.squeeze(3)?, stride[0], dilation[0], g.groups)?;
+            return ys.t();
+        }
+    }
+    if stride[0] == stride[1] {
+        return xs.contiguous()?.conv2d(&kernel.contiguous()?, padding, stride[0], dilation[0], g.groups);
+    }
+    let ys = xs.contiguous()?.conv2d(&kernel.contiguous()?, padding, 1, dilation[0], g.groups)?;
+    every(&every(&ys, 2, stride[0])?, 3, stride[1])
+}
+
+/// A `1 x k` convolution as one-dimensional ones, a row each.
+fn along_width(
+    xs: &Tensor,
+    kernel: &Tensor,
+    stride: usize,
+    dilation: usize,
+    groups: usize,
+) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    // (b, c, h, w) -> (b h, c, w) -> (b h, o, w') -> (b, o, h, w')
+    let rows = xs.transpose(1, 2)?.contiguous()?.reshape((b * h, c, w))?;
+    let ys = rows.conv1d(&kernel.contiguous()?, 0, stride, dilation, groups)?;
+    let (_, o, width) = ys.dims3()?;
+    ys.reshape((b, h, o, width))?.transpose(1, 2)?.contiguous()
+}
+
+/// Every `step`-th element of an axis, from the first.
+fn every(xs: &Tensor, axis: usize, step: usize) -> Result<Tensor> {
+    if step == 1 {
+        return Ok(xs.clone());
+    }
+    let indices: Vec<u32> = (0..xs.dim(axis)? as u32).step_by(step).collect();
+    xs.contiguous()?.index_select(&Tensor::new(indices, xs.device())?, axis)
+}
+
+/// Puts `step - 1` zeros between the elements of an axis.
+fn spread(kernel: &Tensor, axis: usize, step: usize) -> Result<Tensor> {
+    let taps = kernel.dim(axis)?;
+    if step == 1 || taps == 1 {
+        return Ok(kernel.clone());
+    }
+    let mut shape = kernel.dims().to_vec();
+    shape[axis] = taps * step;
+    let spread = kernel.unsqueeze(axis + 1)?.pad_with_zeros(axis + 1, 0, step - 1)?.reshape(shape)?;
+    spread.narrow(axis, 0, (taps - 1) * step + 1)
+}

@@ -1,0 +1,121 @@
+use crate::layers::operation::Needs;
+use crate::layers::{Geometry, Operation, View, kernels};
+use candle_core::{D, Result, Tensor, bail};
+use std::sync::OnceLock;
+
+/// The mean of each channel over its positions: `(b, c, ...) -> (b, c)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GlobalAverage;
+
+fn planes(shape: &[usize]) -> Result<[usize; 3]> {
+    match shape {
+        [b, c, positions @ ..] => Ok([*b, *c, positions.iter().product()]),
+        _ => bail!("pooling needs an input (b, c, ...), found {shape:?}"),
+    }
+}
+
+impl Operation for GlobalAverage {
+    fn name(&self) -> &'static str {
+        "global average"
+    }
+
+    fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
+        let [b, c, positions] = planes(inputs[0].dims())?;
+        inputs[0].reshape((b, c, positions))?.mean(D::Minus1)
+    }
+
+    fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let shape @ [b, c, _] = planes(inputs[0].shape)?;
+        Ok((kernels::global_average(shape, inputs[0].data), vec![b, c]))
+    }
+
+    fn backward(
+        &self,
+        inputs: &[View<'_>],
+        _output: View<'_>,
+        gradient: View<'_>,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        Ok(vec![Some(kernels::global_average_backward(planes(inputs[0].shape)?, gradient.data))])
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { inputs: false, output: false }
+    }
+}
+
+/// The largest of each window: `(b, c, h, w) -> (b, c, h', w')`; outside the input there is nothing.
+#[derive(Debug)]
+pub struct MaxPool {
+    size: usize,
+    stride: usize,
+    padding: usize,
+    /// Where in its plane each largest element was.
+    places: OnceLock<Vec<u32>>,
+}
+
+impl MaxPool {
+    /// Square windows of this size, stride and padding.
+    #[must_use]
+    pub fn new(size: usize, stride: usize, padding: usize) -> Self {
+        Self { size, stride, padding, places: OnceLock::new() }
+    }
+
+    fn geometry(&self, shape: &[usize]) -> Result<Geometry> {
+        let channels = shape.get(1).copied().unwrap_or(0);
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        Geometry::new(shape, &[channels, 1, self.size, self.size], stride, padding, [1; 2], channels)
+    }
+}
+
+impl Operation for MaxPool {
+    fn name(&self) -> &'static str {
+        "max pool"
+    }
+
+    fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
+        let g = self.geometry(inputs[0].dims())?;
+        if self.padding == 0 {
+            return inputs[0].max_pool2d_with_stride(self.size, self.stride);
+        }
+        // Candle pools without padding: the edge's elements repeated are no larger than the window's own only if they
+        // are in it, so what is put around is smaller than all there is.
+        let low = inputs[0]
+            .detach()
+            .flatten_all()?
+            .min(0)?
+            .to_dtype(candle_core::DType::F64)?
+            .to_scalar::<f64>()?;
+        let raised = inputs[0].affine(1.0, 1.0 - low)?;
+        let p = self.padding;
+        let padded = raised.pad_with_zeros(2, p, p)?.pad_with_zeros(3, p, p)?;
+        let pooled = padded.max_pool2d_with_stride(self.size, self.stride)?;
+        let [_, _, h, w] = g.output_shape();
+        pooled.narrow(2, 0, h)?.narrow(3, 0, w)?.affine(1.0, low - 1.0)
+    }
+
+    fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let geometry = self.geometry(inputs[0].shape)?;
+        let (ys, places) = kernels::max_pool(&geometry, inputs[0].data);
+        match self.places.set(places) {
+            Ok(()) => Ok((ys, geometry.output_shape().to_vec())),
+            Err(_) => bail!("a pooling is applied once"),
+        }
+    }
+
+    fn backward(
+        &self,
+        inputs: &[View<'_>],
+        _output: View<'_>,
+        gradient: View<'_>,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        let Some(places) = self.places.get() else { bail!("a pooling runs backwards after it ran forwards") };
+        let geometry = self.geometry(inputs[0].shape)?;
+        Ok(vec![Some(kernels::max_pool_backward(&geometry, places, gradient.data))])
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { inputs: false, output: false }
+    }
+}

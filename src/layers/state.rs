@@ -1,0 +1,195 @@
+use crate::checkpoint::numeric::{self, NumericError};
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, Dtype, ModuleRecord, OutputError, OutputOptions, OutputTensor, Record,
+    Staging, dtype_bits, natural_order,
+};
+use candle_core::{Device, Tensor};
+use indexmap::IndexMap;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// One tensor of a checkpoint in memory.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// A parameter or a statistic: computed with in f32, stored in `dtype`.
+    Floating {
+        /// The elements, f32 on the CPU.
+        tensor: Tensor,
+        /// The element type on disk.
+        dtype: Dtype,
+    },
+    /// Anything else: kept as it is.
+    Other {
+        /// The element type.
+        dtype: Dtype,
+        /// The shape.
+        shape: Vec<usize>,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Stored {
+    /// A parameter that is stored as f32.
+    #[must_use]
+    pub fn new(tensor: Tensor) -> Self {
+        Self::Floating { tensor, dtype: Dtype::F32 }
+    }
+
+    /// The shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Floating { tensor, .. } => tensor.dims(),
+            Self::Other { shape, .. } => shape,
+        }
+    }
+
+    /// The element type on disk.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::Floating { dtype, .. } | Self::Other { dtype, .. } => *dtype,
+        }
+    }
+
+    /// The elements, for what is computed with.
+    #[must_use]
+    pub fn tensor(&self) -> Option<&Tensor> {
+        match self {
+            Self::Floating { tensor, .. } => Some(tensor),
+            Self::Other { .. } => None,
+        }
+    }
+}
+
+/// A checkpoint in memory: its tensors in order, and what its record says of each factored module.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The tensors by name.
+    pub tensors: IndexMap<String, Stored>,
+    /// The factored modules.
+    pub modules: BTreeMap<String, ModuleRecord>,
+}
+
+/// Why a checkpoint's tensors cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The result cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Elements that do not fit the type that they are converted to.
+    #[error("`{tensor}` can't be converted")]
+    Numeric {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        #[source]
+        source: NumericError,
+    },
+    /// A device that fails.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl State {
+    /// Reads every tensor of a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// - files that cannot be read
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self, StateError> {
+        let mut tensors = IndexMap::new();
+        for entry in checkpoint.tensors() {
+            let bytes = checkpoint.bytes(entry)?;
+            let floating = matches!(entry.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16);
+            let stored = if floating {
+                let numeric = |source| StateError::Numeric { tensor: entry.name.clone(), source };
+                let elements = numeric::widen_f32(&bytes, entry.dtype).map_err(numeric)?;
+                let tensor = Tensor::from_vec(elements, entry.shape.as_slice(), &Device::Cpu)?;
+                Stored::Floating { tensor, dtype: entry.dtype }
+            } else {
+                Stored::Other { dtype: entry.dtype, shape: entry.shape.clone(), bytes: bytes.to_vec() }
+            };
+            tensors.insert(entry.name.clone(), stored);
+        }
+        let modules = checkpoint.record().map(|record| record.modules.clone()).unwrap_or_default();
+        Ok(Self { tensors, modules })
+    }
+
+    /// Parameters and statistics, and whatever else there is, in elements of floating types.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.tensors.values().filter_map(Stored::tensor).map(Tensor::elem_count).sum()
+    }
+
+    /// Replaces the elements of the tensors that a snapshot names.
+    pub fn update(&mut self, snapshot: &IndexMap<String, Tensor>) {
+        for (name, new) in snapshot {
+            if let Some(Stored::Floating { tensor, .. }) = self.tensors.get_mut(name) {
+                *tensor = new.clone();
+            }
+        }
+    }
+
+    /// The tensors as they are written, in natural order.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<OutputTensor> {
+        let output = |(name, stored): (&String, &Stored)| OutputTensor {
+            name: name.clone(),
+            dtype: stored.dtype(),
+            shape: stored.shape().to_vec(),
+        };
+        let mut outputs: Vec<OutputTensor> = self.tensors.iter().map(output).collect();
+        outputs.sort_by(|a, b| natural_order(&a.name, &b.name));
+        outputs
+    }
+
+    /// Bytes of all tensors on disk.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let bits = |stored: &Stored| stored.shape().iter().product::<usize>() * dtype_bits(stored.dtype());
+        self.tensors.values().map(|stored| bits(stored).div_ceil(8) as u64).sum()
+    }
+
+    /// Begins a checkpoint with these tensors, all of them written, not yet published: other files can be added.
+    ///
+    /// # Errors
+    ///
+    /// - a target that exists, cannot be written, or does not hold it
+    /// - elements that the type on disk cannot hold
+    pub fn stage(&self, options: &OutputOptions, record: Option<&Record>) -> Result<Staging, StateError> {
+        let mut options = options.clone();
+        options.reserve = record.map_or(0, Record::reserve);
+        let staging = Staging::create(&options, &self.outputs())?;
+        for (name, stored) in &self.tensors {
+            match stored {
+                Stored::Other { bytes, .. } => staging.write(name, bytes)?,
+                Stored::Floating { tensor, dtype } => {
+                    let elements = tensor.flatten_all()?.to_vec1::<f32>()?;
+                    let bytes = numeric::narrow_f32(&elements, *dtype)
+                        .map_err(|source| StateError::Numeric { tensor: name.clone(), source })?;
+                    staging.write(name, &bytes)?;
+                }
+            }
+        }
+        Ok(staging)
+    }
+
+    /// Writes a checkpoint with these tensors.
+    ///
+    /// # Errors
+    ///
+    /// - as [`State::stage`]
+    pub fn write(
+        &self,
+        options: &OutputOptions,
+        record: Option<&Record>,
+    ) -> Result<Vec<PathBuf>, StateError> {
+        Ok(self.stage(options, record)?.publish(record.map(Record::to_json).as_deref())?)
+    }
+}
