@@ -25,11 +25,19 @@ pub struct Builder<'a> {
 
 #[derive(Debug)]
 struct Shared<'a> {
-    state: &'a State,
+    source: Source<'a>,
     device: Device,
     built: Built,
     used: BTreeSet<String>,
     problems: Vec<String>,
+}
+
+/// Where tensors come from.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Checkpoint(&'a State),
+    /// Random initial values from this seed.
+    Fresh(u64),
 }
 
 /// What a builder made.
@@ -82,8 +90,27 @@ impl<'a> Builder<'a> {
     /// A builder over these tensors, for layers on this device.
     #[must_use]
     pub fn new(state: &'a State, device: &Device) -> Self {
+        Self::over(Source::Checkpoint(state), device)
+    }
+
+    /// A builder of dense layers with random weights, as residual networks start: normal with variance `2 / fan_in`, biases
+    /// zero, normalizations the identity.
+    ///
+    /// # Determinism
+    ///
+    /// A tensor depends on the seed, its name and its shape alone.
+    ///
+    /// # Reference
+    ///
+    /// He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", 2015, equation 10.
+    #[must_use]
+    pub fn fresh(seed: u64, device: &Device) -> Self {
+        Self::over(Source::Fresh(seed), device)
+    }
+
+    fn over(source: Source<'a>, device: &Device) -> Self {
         let shared = Shared {
-            state,
+            source,
             device: device.clone(),
             built: Built::default(),
             used: BTreeSet::new(),
@@ -106,17 +133,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Whether the checkpoint has a tensor of this name here.
-    #[must_use]
-    pub fn contains(&self, name: &str) -> bool {
-        self.shared.borrow().state.tensors.contains_key(&self.path(name))
-    }
-
     /// A tensor of the layer at this builder's place.
     fn tensor(&self, name: &str, shape: &[usize], role: Role) -> Result<Var> {
         let path = self.path(name);
         let mut shared = self.shared.borrow_mut();
-        let found = shared.state.tensors.get(&path);
+        let state = match shared.source {
+            Source::Checkpoint(state) => state,
+            Source::Fresh(seed) => {
+                let tensor = initial(&path, shape, role, seed)?.to_device(&shared.device)?;
+                return shared.built.parameters.insert(&path, &tensor, role);
+            }
+        };
+        let found = state.tensors.get(&path);
         let problem = match found {
             Some(Stored::Floating { tensor, .. }) if tensor.dims() == shape => None,
             Some(stored) => Some(format!("`{path}` has shape {:?}, expected {shape:?}", stored.shape())),
@@ -140,7 +168,10 @@ impl<'a> Builder<'a> {
         bias: bool,
     ) -> Result<(Weight, Option<Var>)> {
         let out = if layout == Layout::TransposedLinear { shape[1] } else { shape[0] };
-        let module = self.shared.borrow().state.modules.get(&self.prefix).cloned();
+        let module = match self.shared.borrow().source {
+            Source::Checkpoint(state) => state.modules.get(&self.prefix).cloned(),
+            Source::Fresh(_) => None,
+        };
         let (weight, bias_name) = match module.map(|module| self.chain(layout, shape, groups, &module)) {
             None => (Weight::Dense(self.tensor("weight", shape, Role::Weight)?), "bias".to_owned()),
             Some(chain) => {
@@ -236,10 +267,10 @@ impl<'a> Builder<'a> {
     /// - tensors that are missing, of another shape, or used by nothing: all of them
     pub fn finish(self, architecture: &str) -> std::result::Result<Built, BuildError> {
         let shared = self.shared.borrow();
+        let Source::Checkpoint(state) = shared.source else { return Ok(shared.built.clone()) };
         let left =
             |(name, stored): &(&String, &Stored)| stored.tensor().is_some() && !shared.used.contains(*name);
-        let unexpected: Vec<String> = shared
-            .state
+        let unexpected: Vec<String> = state
             .tensors
             .iter()
             .filter(left)
@@ -250,5 +281,25 @@ impl<'a> Builder<'a> {
         }
         let (architecture, problems) = (architecture.to_owned(), shared.problems.clone());
         Err(BuildError { architecture, problems, unexpected })
+    }
+}
+
+/// The value that a tensor starts with.
+fn initial(name: &str, shape: &[usize], role: Role, seed: u64) -> Result<Tensor> {
+    let count: usize = shape.iter().product();
+    let constant = |value: f32| Tensor::from_vec(vec![value; count], shape, &Device::Cpu);
+    match role {
+        Role::Bias => constant(0.0),
+        Role::Normalization | Role::Statistic => {
+            // Scales and variances start at one, shifts and means at zero.
+            let one =
+                (name.ends_with("weight") && role == Role::Normalization) || name.ends_with("running_var");
+            constant(if one { 1.0 } else { 0.0 })
+        }
+        Role::Weight | Role::Factor => {
+            let fan_in: usize = shape.iter().skip(1).product();
+            let values = super::initial::normal(seed, name, count, (2.0 / fan_in.max(1) as f64).sqrt());
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
     }
 }

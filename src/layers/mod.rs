@@ -5,6 +5,7 @@
 //! | `linear`, `convolution`, `embedding`, `batch_norm` | the layers |
 //! | `weight`, `chain` | a dense weight or its factors; Frobenius decay in closed form, diagnostics |
 //! | `builder`, `state` | layers out of a checkpoint's tensors and record, and back |
+//! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
 //! | `tape`, `operation` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
 //! | `operations` | what layers are computed by |
@@ -19,6 +20,7 @@ mod chain;
 mod convolution;
 mod embedding;
 mod geometry;
+pub(crate) mod initial;
 mod kernels;
 mod linear;
 mod matrices;

@@ -1,1 +1,34 @@
-//! (being built)
+//! Networks as structs over [`crate::layers`], with the tensor names of public checkpoints.
+//!
+//! | architecture | names |
+//! | --- | --- |
+//! | `resnet20`, `resnet32x2`, ... | residual networks for small pictures: depth `6 n + 2`, times a width |
+//! | `wrn-28-10`, ... | wide residual networks: depth `6 n + 4`, times a width |
+//! | `vgg11` to `vgg19` | with batch normalization, one linear layer at the end |
+//! | `resnet18`, `resnet34`, `resnet50` | residual networks for large pictures, as torchvision has them |
+//!
+//! # Examples
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use fnl::layers::{Statistics, Tape};
+//! use fnl::models::{Architecture, Network};
+//!
+//! let architecture: Architecture = "resnet20".parse()?;
+//! let network = Network::fresh(&architecture.with_classes(10), 0, &Device::Cpu)?;
+//! assert_eq!(network.parameters().count(), 269_722);
+//! let tape = Tape::inference();
+//! let images = tape.constant(&Tensor::zeros((2, 3, 32, 32), candle_core::DType::F32, &Device::Cpu)?);
+//! let logits = network.forward(&tape, &images, Statistics::Running)?;
+//! assert_eq!(logits.dims(), [2, 10]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod architecture;
+mod network;
+mod residual;
+mod vgg;
+mod wide;
+
+pub use architecture::{Architecture, ArchitectureError, Family};
+pub use network::{Model, Network, NetworkError};

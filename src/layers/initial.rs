@@ -1,0 +1,26 @@
+//! Random numbers for initial weights.
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+/// Normal numbers of this deviation, from a stream of their own for each name.
+pub(crate) fn normal(seed: u64, name: &str, count: usize, deviation: f64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(stream(name));
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        // Box and Muller's pairs; 1 - u is never zero.
+        let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt() * deviation;
+        let angle = std::f64::consts::TAU * random.random::<f64>();
+        values.push((radius * angle.cos()) as f32);
+        values.push((radius * angle.sin()) as f32);
+    }
+    values.truncate(count);
+    values
+}
+
+/// A number for a name: FNV-1a.
+fn stream(name: &str) -> u64 {
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,3 @@
+//! Layers, operations and the computation under them.
+
+mod scratch;
