@@ -301,32 +301,32 @@ unsafe fn convolve_block<V: Vector, const M: usize, const N: usize>(
                 weight = weight.add(M);
             }
         }
-        for n in 0..chunk.len().min(N) {
-            let Spot { plane, target, count, .. } = spots[n];
-            for m in 0..M {
-                // SAFETY: the plane holds the spot's outputs.
-                unsafe {
-                    let plane = planes.get_unchecked_mut(plane as usize + first + m);
-                    write(sums[m][n], plane.as_mut_ptr().add(target as usize), taps.step, count as usize);
+        let whole = taps.step == 1 && spots.iter().all(|spot| spot.count as usize == V::LANES);
+        // SAFETY: the planes hold the spots' outputs.
+        unsafe {
+            if whole {
+                for m in 0..M {
+                    for n in 0..N {
+                        let plane = planes.get_unchecked_mut(spots[n].plane as usize + first + m);
+                        sums[m][n].store(plane.as_mut_ptr().add(spots[n].target as usize));
+                    }
                 }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `count` floats in steps of `step` can be written.
-#[inline(always)]
-unsafe fn write<V: Vector>(values: V, to: *mut f32, step: usize, count: usize) {
-    // SAFETY: the caller's.
-    unsafe {
-        if step == 1 && count == V::LANES {
-            values.store(to);
-        } else {
-            let mut lanes = [0.0f32; 16];
-            values.store(lanes.as_mut_ptr());
-            for (l, &lane) in lanes.iter().enumerate().take(count) {
-                *to.add(l * step) = lane;
+            } else {
+                let mut lanes = [[[0.0f32; 16]; N]; M];
+                for m in 0..M {
+                    for n in 0..N {
+                        sums[m][n].store(lanes[m][n].as_mut_ptr());
+                    }
+                }
+                for (m, lanes) in lanes.iter().enumerate() {
+                    for (spot, lanes) in spots.iter().zip(lanes) {
+                        let plane = planes.get_unchecked_mut(spot.plane as usize + first + m);
+                        let to = plane.as_mut_ptr().add(spot.target as usize);
+                        for (l, &lane) in lanes.iter().take(spot.count as usize).enumerate() {
+                            *to.add(l * taps.step) = lane;
+                        }
+                    }
+                }
             }
         }
     }
