@@ -1,83 +1,311 @@
+use super::axis::Axis;
+use super::padded::{Padded, unrolled};
+use super::tile::{self, Block, Machine, Spot, Taps};
 use crate::layers::Geometry;
 use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
 
-/// For each tap and output position of one image, the input position: `act(group, o, i, tap, output, input)`.
-fn visit(g: &Geometry, mut act: impl FnMut(usize, usize, usize, usize)) {
-    let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
-    for ky in 0..kh {
-        for kx in 0..kw {
-            for y in 0..oh {
-                for x in 0..ow {
-                    let (iy, ix) =
-                        (y * g.stride[0] + ky * g.dilation[0], x * g.stride[1] + kx * g.dilation[1]);
-                    if iy < g.padding[0] || ix < g.padding[1] {
-                        continue;
-                    }
-                    let (iy, ix) = (iy - g.padding[0], ix - g.padding[1]);
-                    if iy < h && ix < w {
-                        act(ky, kx, y * ow + x, iy * w + ix);
-                    }
-                }
-            }
-        }
+/// Padded planes of one task, in floats: half of a usual second-level cache.
+const SCRATCH: usize = 1 << 16;
+/// Tasks that keep all threads busy to the end.
+const TASKS: usize = 8;
+
+thread_local! {
+    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends a buffer of this size; what it holds is anything.
+pub(super) fn with_buffer<T>(size: usize, act: impl FnOnce(&mut [f32]) -> T) -> T {
+    let mut buffer = BUFFER.take();
+    if buffer.len() < size {
+        buffer.resize(size, 0.0);
     }
+    let result = act(&mut buffer[..size]);
+    BUFFER.set(buffer);
+    result
 }
 
 /// The convolution of `x` with the kernel `w`.
 pub(crate) fn convolve(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let (ip, op) = (g.input[0] * g.input[1], g.output[0] * g.output[1]);
+    convolve_on(Machine::best(), g, x, w, bias)
+}
+
+pub(super) fn convolve_on(
+    machine: Machine,
+    g: &Geometry,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let flat = unrolled(g).filter(|_| !g.output[1].is_multiple_of(16));
+    let g = flat.as_ref().unwrap_or(g);
+    let [oh, ow] = g.output;
+    let axis = |a: usize| Axis::forward(g.output[a], g.kernel[a], g.stride[a], g.dilation[a]);
+    let (rows, columns) = (axis(0), axis(1));
+    let lanes = machine.lanes(ow);
     let (ig, og) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    let mut y = vec![0.0; g.batch * g.out_channels * op];
-    y.par_chunks_mut((g.out_channels * op).max(1)).zip(x.par_chunks((g.in_channels * ip).max(1))).for_each(
-        |(y, x)| {
-            for (o, y) in y.chunks_mut(op).enumerate() {
-                if let Some(bias) = bias {
-                    y.fill(bias[o]);
-                }
-                for i in 0..ig {
-                    let x = &x[(o / og * ig + i) * ip..][..ip];
-                    let w = &w[(o * ig + i) * g.kernel[0] * g.kernel[1]..];
-                    visit(g, |ky, kx, to, from| y[to] += w[ky * g.kernel[1] + kx] * x[from]);
-                }
-            }
-        },
-    );
+    let weight = |group: usize, to: usize, from: usize, tap: usize| {
+        w[((group * og + to) * ig + from) * g.kernel[0] * g.kernel[1] + tap]
+    };
+    // bands of rows whose padded source fits the buffer
+    let row = (columns.span(ow.next_multiple_of(lanes))) * ig;
+    let fitting = (SCRATCH / row.max(1)).saturating_sub(rows.span(1)) / g.stride[0] + 1;
+    let wanted = oh.div_ceil((TASKS / 2).div_ceil(g.batch.max(1)));
+    let band = if rows.span(oh) * row <= SCRATCH { wanted } else { fitting.min(wanted) }.clamp(1, oh.max(1));
+    let band = oh.div_ceil(oh.div_ceil(band).max(1)).max(1);
+    let reach = columns.taps.iter().map(|&(_, position)| (position, ow.next_multiple_of(lanes)));
+    let padded = Padded::new(g.input, g.padding, rows.span(band), g.stride[1], reach);
+    let passes = [Pass::new(machine, g, &padded, rows, columns, [ig, og], weight)];
+    let work = Work {
+        machine,
+        lanes,
+        padded,
+        passes: &passes,
+        band,
+        samples: g.batch,
+        groups: g.groups,
+        sources: ig,
+        targets: og,
+        output: g.output,
+        start: bias.unwrap_or(&[]),
+    };
+    let mut y = vec![0.0; g.batch * g.out_channels * oh * ow];
+    work.run(x, &mut y);
     y
 }
 
 /// The gradient of [`convolve`]'s input.
 pub(crate) fn convolve_backward_input(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
-    let (ip, op) = (g.input[0] * g.input[1], g.output[0] * g.output[1]);
+    convolve_backward_input_on(Machine::best(), g, dy, w)
+}
+
+pub(super) fn convolve_backward_input_on(machine: Machine, g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
+    let flat = unrolled(g).filter(|_| !g.input[1].is_multiple_of(16));
+    let g = flat.as_ref().unwrap_or(g);
+    let axis = |a: usize| Axis::backward(g.input[a], g.kernel[a], g.stride[a], g.padding[a], g.dilation[a]);
+    let ((rows, above), (columns, left)) = (axis(0), axis(1));
+    let widest = columns.iter().map(|axis| axis.count).max().unwrap_or(0);
+    let lanes = machine.lanes(widest);
     let (ig, og) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    let mut dx = vec![0.0; g.batch * g.in_channels * ip];
-    dx.par_chunks_mut((g.in_channels * ip).max(1)).zip(dy.par_chunks((g.out_channels * op).max(1))).for_each(
-        |(dx, dy)| {
-            for (o, dy) in dy.chunks(op).enumerate() {
-                for i in 0..ig {
-                    let dx = &mut dx[(o / og * ig + i) * ip..][..ip];
-                    let w = &w[(o * ig + i) * g.kernel[0] * g.kernel[1]..];
-                    visit(g, |ky, kx, to, from| dx[from] += w[ky * g.kernel[1] + kx] * dy[to]);
-                }
-            }
-        },
-    );
+    let weight = |group: usize, to: usize, from: usize, tap: usize| {
+        w[((group * og + from) * ig + to) * g.kernel[0] * g.kernel[1] + tap]
+    };
+    let height = rows.iter().map(|axis| axis.span(axis.count)).max().unwrap_or(0);
+    let reach = columns.iter().flat_map(|axis| {
+        axis.taps.iter().map(move |&(_, position)| (position, axis.count.next_multiple_of(lanes)))
+    });
+    let padded = Padded::new(g.output, [above, left], height.max(1), 1, reach);
+    let passes: Vec<Pass> = rows
+        .iter()
+        .flat_map(|rows| columns.iter().map(move |columns| (rows.clone(), columns.clone())))
+        .map(|(rows, columns)| Pass::new(machine, g, &padded, rows, columns, [og, ig], weight))
+        .collect();
+    let work = Work {
+        machine,
+        lanes,
+        padded,
+        passes: &passes,
+        band: g.input[0],
+        samples: g.batch,
+        groups: g.groups,
+        sources: og,
+        targets: ig,
+        output: g.input,
+        start: &[],
+    };
+    let mut dx = vec![0.0; g.batch * g.in_channels * g.input[0] * g.input[1]];
+    work.run(dy, &mut dx);
     dx
 }
 
-/// The gradient of [`convolve`]'s kernel.
-pub(crate) fn convolve_backward_kernel(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let (ip, op) = (g.input[0] * g.input[1], g.output[0] * g.output[1]);
-    let (ig, og) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    let taps = g.kernel[0] * g.kernel[1];
-    let mut dw = vec![0.0; g.out_channels * ig * taps];
-    dw.par_chunks_mut(ig * taps).enumerate().for_each(|(o, dw)| {
-        for n in 0..g.batch {
-            let dy = &dy[(n * g.out_channels + o) * op..][..op];
-            for (i, dw) in dw.chunks_mut(taps).enumerate() {
-                let x = &x[(n * g.in_channels + o / og * ig + i) * ip..][..ip];
-                visit(g, |ky, kx, to, from| dw[ky * g.kernel[1] + kx] += dy[to] * x[from]);
+/// Outputs that are sums over the same taps.
+#[derive(Debug)]
+struct Pass {
+    rows: Axis,
+    columns: Axis,
+    /// Where each tap of each source channel lies from an output's place.
+    offsets: Vec<u32>,
+    /// For each group its channels and their weights.
+    groups: Vec<Vec<Block>>,
+}
+
+impl Pass {
+    /// `weight(group, target channel, source channel, tap of the kernel)` says the weights.
+    fn new(
+        machine: Machine,
+        g: &Geometry,
+        padded: &Padded,
+        rows: Axis,
+        columns: Axis,
+        [sources, targets]: [usize; 2],
+        weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let taps: Vec<(usize, usize, usize, usize)> = (0..sources)
+            .flat_map(|source| rows.taps.iter().map(move |&tap| (source, tap)))
+            .flat_map(|(source, (ky, row))| {
+                columns.taps.iter().map(move |&(kx, column)| (source, ky * g.kernel[1] + kx, row, column))
+            })
+            .collect();
+        let offsets =
+            taps.iter().map(|&(source, _, row, column)| padded.offset(source, row, column) as u32).collect();
+        let group = |group: usize| {
+            tile::blocks(targets, machine.block())
+                .collect::<Vec<_>>()
+                .into_par_iter()
+                .with_min_len((1 << 12) / (taps.len() * machine.block()).max(1) + 1)
+                .map(|(first, size)| {
+                    let mut weights = Vec::with_capacity(size * taps.len());
+                    for &(source, tap, ..) in &taps {
+                        weights
+                            .extend((first..first + size).map(|target| weight(group, target, source, tap)));
+                    }
+                    Block { first, size, weights }
+                })
+                .collect()
+        };
+        Self { groups: (0..g.groups).map(group).collect(), rows, columns, offsets }
+    }
+}
+
+/// A convolution cut into tasks.
+struct Work<'a> {
+    machine: Machine,
+    lanes: usize,
+    padded: Padded,
+    passes: &'a [Pass],
+    /// Output rows of a task.
+    band: usize,
+    samples: usize,
+    groups: usize,
+    /// Channels of a group, before and after.
+    sources: usize,
+    targets: usize,
+    /// Height and width of the result.
+    output: [usize; 2],
+    start: &'a [f32],
+}
+
+/// What one thread computes without asking.
+struct Task<'a> {
+    samples: Range<usize>,
+    /// The first row.
+    row: usize,
+    groups: Range<usize>,
+    /// Blocks of channels in these groups.
+    blocks: Range<usize>,
+    /// Where results go: for each sample, for each channel its rows.
+    planes: Vec<&'a mut [f32]>,
+}
+
+impl Work<'_> {
+    /// Computes the result.
+    fn run(&self, source: &[f32], target: &mut [f32]) {
+        if target.is_empty() {
+            return;
+        }
+        let padded = self.padded.size() * self.sources;
+        let together = (SCRATCH / padded.max(1)).clamp(1, self.samples.div_ceil(TASKS));
+        let bands = self.output[0].div_ceil(self.band);
+        let panels = self.samples.div_ceil(together);
+        let blocks = self.passes[0].groups[0].len();
+        let parts = TASKS.div_ceil(2).div_ceil(panels * bands).min(self.groups.max(blocks));
+        let (by_groups, by_blocks) =
+            if self.groups > 1 { (parts.min(self.groups), 1) } else { (1, parts.min(blocks)) };
+        let cut = |count: usize, parts: usize, part: usize| count * part / parts..count * (part + 1) / parts;
+        let mut tasks = Vec::with_capacity(panels * bands * parts);
+        for panel in 0..panels {
+            for band in 0..bands {
+                for part in 0..parts.min(by_groups * by_blocks) {
+                    let samples = panel * together..((panel + 1) * together).min(self.samples);
+                    let (groups, blocks) = if self.groups > 1 {
+                        (cut(self.groups, by_groups, part), 0..blocks)
+                    } else {
+                        (0..1, cut(blocks, by_blocks, part))
+                    };
+                    tasks.push(Task { samples, row: band * self.band, groups, blocks, planes: Vec::new() });
+                }
             }
         }
-    });
-    dw
+        let parts = by_groups * by_blocks;
+        // the part that each channel belongs to
+        let owner: Vec<usize> = (0..self.groups * self.targets)
+            .map(|channel| {
+                tasks[..parts]
+                    .iter()
+                    .position(|task| {
+                        let list = &self.passes[0].groups[0][task.blocks.clone()];
+                        let ends = list.first().zip(list.last());
+                        task.groups.contains(&(channel / self.targets))
+                            && ends.is_some_and(|(first, last)| {
+                                (first.first..last.first + last.size).contains(&(channel % self.targets))
+                            })
+                    })
+                    .unwrap_or(0)
+            })
+            .collect();
+        let channels = owner.len();
+        let [height, width] = self.output;
+        for (p, plane) in target.chunks_mut(height * width).enumerate() {
+            for (band, rows) in plane.chunks_mut(self.band * width).enumerate() {
+                let panel = p / channels / together;
+                tasks[(panel * bands + band) * parts + owner[p % channels]].planes.push(rows);
+            }
+        }
+        tasks.into_par_iter().for_each(|task| {
+            let size = padded * task.samples.len();
+            with_buffer(size, |buffer| self.perform(task, source, buffer));
+        });
+    }
+
+    fn perform(&self, mut task: Task<'_>, source: &[f32], buffer: &mut [f32]) {
+        let plane = self.padded.plane[0] * self.padded.plane[1];
+        let per_sample = task.planes.len() / task.samples.len();
+        for (group, planes_before) in task.groups.clone().zip((0..).step_by(self.targets)) {
+            let channels = self.groups * self.sources;
+            let size = self.padded.size();
+            for (s, sample) in task.samples.clone().enumerate() {
+                for c in 0..self.sources {
+                    let from = &source[(sample * channels + group * self.sources + c) * plane..][..plane];
+                    let to = &mut buffer[(s * self.sources + c) * size..][..size];
+                    self.padded.fill(from, task.row * self.passes[0].rows.stride, to);
+                }
+            }
+            for pass in self.passes {
+                let spots = self.spots(pass, &task, per_sample, planes_before);
+                let start = self.start.get(group * self.targets..(group + 1) * self.targets).unwrap_or(&[]);
+                let taps = Taps {
+                    source: buffer,
+                    offsets: &pass.offsets,
+                    spots: &spots,
+                    step: pass.columns.step,
+                    blocks: &pass.groups[group][task.blocks.clone()],
+                    start,
+                };
+                tile::convolve(self.machine, self.lanes, &taps, &mut task.planes);
+            }
+        }
+    }
+
+    /// The vectors of a task's outputs.
+    fn spots(&self, pass: &Pass, task: &Task<'_>, per_sample: usize, planes_before: usize) -> Vec<Spot> {
+        let (rows, columns) = (&pass.rows, &pass.columns);
+        let count = rows.count.saturating_sub(task.row).min(self.band);
+        let mut spots = Vec::with_capacity(task.samples.len() * count * columns.count.div_ceil(self.lanes));
+        for sample in 0..task.samples.len() {
+            for row in 0..count {
+                let from = sample * self.sources * self.padded.size() + row * rows.stride * self.padded.row();
+                let to = (rows.start + row * rows.step) * self.output[1] + columns.start;
+                for column in (0..columns.count).step_by(self.lanes) {
+                    spots.push(Spot {
+                        source: (from + column) as u32,
+                        plane: (sample * per_sample + planes_before) as u32,
+                        target: (to + column * columns.step) as u32,
+                        count: (columns.count - column).min(self.lanes) as u32,
+                    });
+                }
+            }
+        }
+        spots
+    }
 }

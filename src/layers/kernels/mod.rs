@@ -11,13 +11,20 @@
 //! | `elementwise` | sums, relu, sums over channels |
 //! | `product` | matrix products |
 
+mod axis;
 mod convolution;
+mod correlation;
 mod elementwise;
 mod normalization;
+mod padded;
 mod pooling;
 mod product;
+#[cfg(test)]
+mod reference;
+mod tile;
 
-pub(crate) use convolution::{convolve, convolve_backward_input, convolve_backward_kernel};
+pub(crate) use convolution::{convolve, convolve_backward_input};
+pub(crate) use correlation::convolve_backward_kernel;
 pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel};
 pub(crate) use normalization::{Normalized, NormalizedBackward, normalize, normalize_backward, scale_shift};
 pub(crate) use pooling::{
