@@ -5,9 +5,11 @@ use crate::decompose::{Scheme, Unfolding};
 use crate::linalg;
 use candle_core::{D, DType, Device, Result, Tensor, Var, bail};
 use faer::MatRef;
+use serde::{Deserialize, Serialize};
 
 /// How the factors of a layer are run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Execution {
     /// Whichever takes fewer multiply-adds for the input at hand.

@@ -45,6 +45,11 @@ pub trait Operation: Debug + Send + Sync + 'static {
         Needs { inputs: true, output: false }
     }
 
+    /// Whether it needs f32 where others are content with fewer bits.
+    fn is_precise(&self) -> bool {
+        false
+    }
+
     /// Multiply-adds of one application.
     fn multiply_adds(&self, _inputs: &[&[usize]]) -> u64 {
         0

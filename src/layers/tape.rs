@@ -67,6 +67,7 @@ struct Step {
 /// Gradients do not depend on the number of threads.
 pub struct Tape {
     mode: Mode,
+    autocast: Option<DType>,
     multiply_adds: Cell<u64>,
 }
 
@@ -78,7 +79,7 @@ impl fmt::Debug for Tape {
 
 impl Tape {
     fn new(mode: Mode) -> Self {
-        Self { mode, multiply_adds: Cell::new(0) }
+        Self { mode, autocast: None, multiply_adds: Cell::new(0) }
     }
 
     /// A computation without gradients.
@@ -97,6 +98,14 @@ impl Tape {
     #[must_use]
     pub fn training(device: &candle_core::Device) -> Self {
         if device.is_cpu() { Self::new(Mode::Record(RefCell::default())) } else { Self::candle() }
+    }
+
+    /// The same computation with the inputs of each operation in this element type, except of those that need f32.
+    ///
+    /// Parameters and their gradients stay what they are. On the CPU the loops are of f32, and this slows down.
+    #[must_use]
+    pub fn with_autocast(self, dtype: Option<DType>) -> Self {
+        Self { autocast: dtype, ..self }
     }
 
     /// Whether gradients are wanted.
@@ -151,7 +160,8 @@ impl Tape {
     pub fn apply_shared(&self, operation: Arc<dyn Operation>, inputs: &[&Node]) -> Result<Node> {
         let shapes: Vec<&[usize]> = inputs.iter().map(|node| node.dims()).collect();
         self.multiply_adds.set(self.multiply_adds.get() + operation.multiply_adds(&shapes));
-        let looped =
+        let looped = self.autocast.is_none()
+            &&
             inputs.iter().all(|node| node.tensor.device().is_cpu() && node.tensor.dtype() == DType::F32);
         match &self.mode {
             Mode::Candle if looped && inputs.len() <= 3 => {
@@ -173,7 +183,12 @@ impl Tape {
                 inputs.first().map(|node| node.tensor.dtype())
             ),
             _ => {
-                let tensors: Vec<Tensor> = inputs.iter().map(|node| node.tensor.clone()).collect();
+                let dtype = self.autocast.map(|dtype| if operation.is_precise() { DType::F32 } else { dtype });
+                let cast = |node: &&Node| match dtype {
+                    Some(dtype) => node.tensor.to_dtype(dtype),
+                    None => Ok(node.tensor.clone()),
+                };
+                let tensors: Vec<Tensor> = inputs.iter().map(cast).collect::<Result<_>>()?;
                 Ok(Node { tensor: operation.compose(&tensors)?, slot: None })
             }
         }

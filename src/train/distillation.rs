@@ -88,6 +88,10 @@ impl Operation for Distillation {
         "distillation"
     }
 
+    fn is_precise(&self) -> bool {
+        true
+    }
+
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let logits = only(inputs, self.name())?;
         let (b, _) = self.dims(logits.dims())?;

@@ -137,6 +137,10 @@ impl Operation for CrossEntropy {
         "cross_entropy"
     }
 
+    fn is_precise(&self) -> bool {
+        true
+    }
+
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let logits = only(inputs, self.name())?;
         self.dims(logits.dims())?;

@@ -1,4 +1,4 @@
-//! What training is made of, apart from the loop: steps, schedules, losses, averages, masks and records.
+//! Training: steps, schedules, losses, decay, and the loop that keeps its records and can be continued.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -8,25 +8,44 @@
 //! | `average` | the exponential moving average of the weights |
 //! | `loss`, `distillation`, `accuracy` | what is minimized, and what is counted |
 //! | `pruning` | weights left out by magnitude, the baseline without factors |
+//! | `options`, `policy` | everything that changes the result; which parameter is decayed how |
+//! | `trainer` | a step: the network, its optimizer, its averages and masks |
+//! | `session`, `folder` | a run, epoch by epoch, and the folder that it is kept in and continued from |
+//! | `evaluation` | loss and accuracy; the statistics of batch normalization without training |
 //! | `metrics`, `tensorboard` | records of a run, as JSON lines and as event files |
 //!
 //! Layers and their gradients are in [`crate::layers`].
 
 mod accuracy;
+mod average;
 mod clip;
 mod distillation;
 mod error;
+mod evaluation;
+mod failure;
+mod folder;
 mod gradients;
 mod loss;
 mod metrics;
 mod optimizer;
+mod options;
+mod policy;
+mod progress;
+mod pruning;
 mod schedule;
+mod session;
 mod slices;
+mod tensorboard;
+mod trainer;
 
 pub use accuracy::{Correct, correct};
+pub use average::Average;
 pub use clip::{clip_gradients, gradient_norm};
 pub use distillation::Distillation;
 pub use error::OptionError;
+pub use evaluation::{Evaluation, evaluate, recalibrate};
+pub use failure::TrainError;
+pub use folder::{Position, RunFolder, Running};
 pub use gradients::GradientSum;
 pub use loss::CrossEntropy;
 pub use metrics::{
@@ -36,4 +55,11 @@ pub use optimizer::{
     AdamW, AdamWOptions, Decay, DecayTable, Lamb, LambOptions, Optimizer, OptimizerOptions, Sgd, SgdOptions,
     Update,
 };
+pub use options::{DistillationOptions, FactorDecay, TrainingOptions};
+pub use policy::decay_table;
+pub use progress::{TrainingProgress, Unheard};
+pub use pruning::{Masks, Pruning, PruningSchedule};
 pub use schedule::{LearningRate, Schedule};
+pub use session::{Session, SessionParts};
+pub use tensorboard::EventWriter;
+pub use trainer::{StepOutcome, Trainer};

@@ -145,6 +145,10 @@ impl Operation for Normalization {
     fn needs(&self) -> Needs {
         Needs { inputs: true, output: self.relu }
     }
+
+    fn is_precise(&self) -> bool {
+        true
+    }
 }
 
 /// A scale and a shift for each channel, what is added, and the rectifier: normalization with statistics that are known.
@@ -219,5 +223,9 @@ impl Operation for ScaleShift {
 
     fn needs(&self) -> Needs {
         Needs { inputs: true, output: self.relu }
+    }
+
+    fn is_precise(&self) -> bool {
+        true
     }
 }

@@ -1,0 +1,214 @@
+use super::TrainError;
+use crate::checkpoint::{Checkpoint, Dtype, OutputOptions, OutputTensor, Record, Staging};
+use crate::layers::State;
+use candle_core::{DType, Device, Tensor};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The key of a state's metadata under which its position and origin lie.
+const STATE_KEY: &str = "training";
+
+/// How far a run is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Epochs that are over.
+    pub epoch: usize,
+    /// Batches of the current epoch that are done.
+    pub batch: usize,
+    /// Steps taken.
+    pub step: u64,
+    /// Sums over the current epoch.
+    pub running: Running,
+    /// The best epoch so far, and the part of the test set that was right after it.
+    pub best: Option<(usize, f64)>,
+    /// Seconds of training, over all sessions.
+    pub elapsed_secs: f64,
+}
+
+/// Sums over samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Running {
+    /// Losses.
+    pub loss: f64,
+    /// Those that were right.
+    pub correct: usize,
+    /// Samples.
+    pub images: usize,
+}
+
+/// The folder of a run, and what lies where in it.
+///
+/// | file | what |
+/// | --- | --- |
+/// | `model.safetensors` | the result |
+/// | `metrics.jsonl`, `events.out.tfevents.*`, `report.html`, `report.json` | what was measured |
+/// | `options.toml` | what was asked for |
+/// | `checkpoints/best.safetensors`, `checkpoints/last.safetensors` | the network after the best and the last epoch |
+/// | `checkpoints/state.safetensors` | everything that a run is continued from |
+///
+/// Every file but the growing records appears whole: a run that is killed leaves the last of each.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// The folder at this path, which need not exist.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The path of something in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The path of one of its checkpoints.
+    #[must_use]
+    pub fn checkpoint(&self, name: &str) -> PathBuf {
+        self.root.join("checkpoints").join(format!("{name}.safetensors"))
+    }
+
+    /// Whether there is a state to continue from.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        self.checkpoint("state").is_file()
+    }
+
+    /// Writes a network under a path of this folder, replacing what is there.
+    ///
+    /// # Errors
+    ///
+    /// - a folder that cannot be written
+    pub fn save_network(&self, path: &Path, state: &State, record: Option<&Record>) -> Result<(), TrainError> {
+        let mut options = OutputOptions::file(path);
+        options.overwrite = true;
+        options.metadata.insert("format".to_owned(), "pt".to_owned());
+        state.write(&options, record)?;
+        Ok(())
+    }
+
+    /// Writes what a run is continued from.
+    ///
+    /// # Errors
+    ///
+    /// - a folder that cannot be written
+    pub fn save_state(
+        &self,
+        tensors: &IndexMap<String, Tensor>,
+        position: &Position,
+        origin: &Value,
+    ) -> Result<(), TrainError> {
+        let mut options = OutputOptions::file(&self.checkpoint("state"));
+        options.overwrite = true;
+        let state = serde_json::json!({ "position": position, "origin": origin });
+        options.metadata.insert(STATE_KEY.to_owned(), state.to_string());
+        let outputs: Vec<OutputTensor> = tensors
+            .iter()
+            .map(|(name, tensor)| {
+                let dtype = dtype(tensor.dtype())?;
+                Ok(OutputTensor { name: name.clone(), dtype, shape: tensor.dims().to_vec() })
+            })
+            .collect::<candle_core::Result<_>>()?;
+        let staging = Staging::create(&options, &outputs)?;
+        for (name, tensor) in tensors {
+            staging.write(name, &bytes(tensor)?)?;
+        }
+        staging.publish(None)?;
+        Ok(())
+    }
+
+    /// Reads what a run is continued from, if `origin` is what it was begun with.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrainError::Resume`] where there is none, or it is damaged;
+    /// - [`TrainError::Changed`] with every difference
+    pub fn load_state(&self, origin: &Value) -> Result<(IndexMap<String, Tensor>, Position), TrainError> {
+        let path = self.checkpoint("state");
+        let problem =
+            |problem: String| TrainError::Resume { path: path.display().to_string(), problem };
+        if !path.is_file() {
+            return Err(problem("there is no state: the run ended before its first checkpoint, or never began".to_owned()));
+        }
+        let checkpoint = Checkpoint::open_path(&path)?;
+        let text = checkpoint.metadata().get(STATE_KEY);
+        let text = text.ok_or_else(|| problem(format!("its metadata has no key `{STATE_KEY}`")))?;
+        let mut value: Value = serde_json::from_str(text).map_err(|error| problem(error.to_string()))?;
+        let mut differences = Vec::new();
+        compare("", &value["origin"], origin, &mut differences);
+        if !differences.is_empty() {
+            return Err(TrainError::Changed { folder: self.root.display().to_string(), differences });
+        }
+        let position =
+            serde_json::from_value(value["position"].take()).map_err(|error| problem(error.to_string()))?;
+        let mut tensors = IndexMap::new();
+        for entry in checkpoint.tensors() {
+            let bytes = checkpoint.bytes(entry)?;
+            let dtype = match entry.dtype {
+                Dtype::F32 => DType::F32,
+                Dtype::F64 => DType::F64,
+                Dtype::U32 => DType::U32,
+                Dtype::U8 => DType::U8,
+                Dtype::I64 => DType::I64,
+                other => return Err(problem(format!("`{}` has dtype {other:?}", entry.name))),
+            };
+            let tensor = Tensor::from_raw_buffer(&bytes, dtype, &entry.shape, &Device::Cpu)?;
+            tensors.insert(entry.name.clone(), tensor);
+        }
+        Ok((tensors, position))
+    }
+}
+
+/// Says where two documents differ.
+fn compare(place: &str, begun: &Value, now: &Value, differences: &mut Vec<String>) {
+    match (begun, now) {
+        (Value::Object(one), Value::Object(other)) => {
+            let mut keys: Vec<&String> = one.keys().chain(other.keys()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            for key in keys {
+                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                let value = |of: &serde_json::Map<String, Value>| of.get(key).cloned().unwrap_or(Value::Null);
+                compare(&place, &value(one), &value(other), differences);
+            }
+        }
+        _ if begun == now => {}
+        _ => differences.push(format!("`{place}` was {begun}, now it is {now}")),
+    }
+}
+
+fn dtype(dtype: DType) -> candle_core::Result<Dtype> {
+    Ok(match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::U32 => Dtype::U32,
+        DType::U8 => Dtype::U8,
+        DType::I64 => Dtype::I64,
+        other => candle_core::bail!("a state with elements of type {other:?} is not written"),
+    })
+}
+
+/// The elements in little endian, as safetensors has them.
+fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
+    let flat = tensor.flatten_all()?;
+    Ok(match tensor.dtype() {
+        DType::F32 => flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect(),
+        DType::F64 => flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect(),
+        DType::U32 => flat.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect(),
+        DType::I64 => flat.to_vec1::<i64>()?.into_iter().flat_map(i64::to_le_bytes).collect(),
+        _ => flat.to_dtype(DType::U8)?.to_vec1::<u8>()?,
+    })
+}

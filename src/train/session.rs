@@ -1,0 +1,282 @@
+use super::{
+    EpochMetrics, EventWriter, LayerDiagnostics, MetricsRecord, MetricsWriter, Position, RunFolder, Running,
+    StepMetrics, StepOutcome, TrainError, Trainer, TrainingProgress, evaluate,
+};
+use crate::checkpoint::Record;
+use crate::data::{Batch, Loader};
+use crate::layers::State;
+use crate::models::Network;
+use candle_core::Device;
+use serde_json::Value;
+use std::time::Instant;
+
+/// Steps between two records of the metrics.
+const RECORDED_STEPS: u64 = 50;
+
+/// A run: a trainer, its data, and the folder where everything is kept.
+#[derive(Debug)]
+pub struct Session {
+    trainer: Trainer,
+    train: Loader,
+    test: Loader,
+    device: Device,
+    folder: RunFolder,
+    /// The checkpoint whose tensors the network's replace when it is saved.
+    template: State,
+    record: Option<Record>,
+    origin: Value,
+    position: Position,
+    /// Seconds of earlier sessions.
+    before_secs: f64,
+    start: Instant,
+    save_every: Option<u64>,
+}
+
+/// What a session is made of, beside the trainer.
+#[derive(Debug)]
+pub struct SessionParts {
+    /// Training data.
+    pub train: Loader,
+    /// Test data.
+    pub test: Loader,
+    /// Where everything is kept.
+    pub folder: RunFolder,
+    /// The checkpoint whose tensors the network's replace when it is saved.
+    pub template: State,
+    /// The record that is saved with a factored network.
+    pub record: Option<Record>,
+    /// What the run is: options, data, checkpoint. A run continues only what was begun with the same.
+    pub origin: Value,
+    /// Steps between two saved states, beside the one after each epoch.
+    pub save_every: Option<u64>,
+}
+
+impl Session {
+    /// A run at its beginning, or where its folder's state has it.
+    ///
+    /// # Errors
+    ///
+    /// - as [`RunFolder::load_state`], when it is to be continued
+    pub fn new(
+        mut trainer: Trainer,
+        parts: SessionParts,
+        device: &Device,
+        resume: bool,
+    ) -> Result<Self, TrainError> {
+        let mut position = Position::default();
+        if resume {
+            let (tensors, found) = parts.folder.load_state(&parts.origin)?;
+            trainer.load(&tensors, found.step)?;
+            position = found;
+        }
+        let SessionParts { train, test, folder, template, record, origin, save_every } = parts;
+        Ok(Self {
+            trainer,
+            train,
+            test,
+            device: device.clone(),
+            folder,
+            template,
+            record,
+            origin,
+            before_secs: position.elapsed_secs,
+            position,
+            start: Instant::now(),
+            save_every,
+        })
+    }
+
+    /// The trainer.
+    #[must_use]
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// How far the run is.
+    #[must_use]
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrainError::Diverged`] when the loss is no number; the last state stays;
+    /// - data that cannot be read, a folder that cannot be written
+    pub fn run(&mut self, progress: &dyn TrainingProgress) -> Result<(), TrainError> {
+        let fresh = self.position == Position::default();
+        std::fs::create_dir_all(self.folder.path("checkpoints")).map_err(|source| {
+            super::MetricsError::File { action: "create", path: self.folder.path("checkpoints"), source }
+        })?;
+        let metrics = self.folder.path("metrics.jsonl");
+        let mut records = Records {
+            metrics: if fresh { MetricsWriter::create(&metrics)? } else { MetricsWriter::resume(&metrics, self.position.step)? },
+            events: if fresh { EventWriter::create(self.folder.root())? } else { EventWriter::resume(self.folder.root(), self.position.step)? },
+        };
+        let epochs = self.trainer.options().epochs;
+        let accumulate = self.trainer.options().accumulate;
+        let steps = self.train.batches_per_epoch().div_ceil(accumulate) as u64;
+        progress.begin(epochs, steps, self.position.step);
+        if fresh {
+            // What there is before training is measured like an epoch.
+            self.finish_epoch(&mut records, progress)?;
+        }
+        while self.position.epoch < epochs {
+            self.epoch(accumulate, &mut records, progress)?;
+            self.position.epoch += 1;
+            self.position.batch = 0;
+            self.finish_epoch(&mut records, progress)?;
+        }
+        progress.end();
+        Ok(())
+    }
+
+    fn epoch(
+        &mut self,
+        accumulate: usize,
+        records: &mut Records,
+        progress: &dyn TrainingProgress,
+    ) -> Result<(), TrainError> {
+        let mut batches = self.train.epoch(self.position.epoch, self.position.batch);
+        let (mut since, mut clock) = (Running::default(), Instant::now());
+        loop {
+            let of_step: Vec<Batch> = batches.by_ref().take(accumulate).collect::<Result<_, _>>()?;
+            if of_step.is_empty() {
+                return Ok(());
+            }
+            let outcome = self.trainer.step(&of_step)?;
+            if !outcome.loss.is_finite() {
+                return Err(TrainError::Diverged {
+                    loss: outcome.loss,
+                    step: self.trainer.steps() + 1,
+                    epoch: self.position.epoch + 1,
+                    learning_rate: outcome.learning_rate,
+                });
+            }
+            self.position.batch += of_step.len();
+            self.position.step = self.trainer.steps();
+            self.position.running.add(&outcome);
+            since.add(&outcome);
+            progress.step(self.position.epoch + 1, &outcome);
+            if self.position.step.is_multiple_of(RECORDED_STEPS) {
+                records.write(&MetricsRecord::Step(StepMetrics {
+                    epoch: self.position.epoch as u64 + 1,
+                    step: self.position.step,
+                    loss: since.mean_loss(),
+                    accuracy: since.accuracy(),
+                    learning_rate: outcome.learning_rate,
+                    gradient_norm: outcome.gradient_norm,
+                    images_per_sec: since.images as f64 / clock.elapsed().as_secs_f64(),
+                }))?;
+                (since, clock) = (Running::default(), Instant::now());
+            }
+            let due = self.save_every.is_some_and(|every| self.position.step.is_multiple_of(every));
+            // The end of an epoch saves by itself.
+            if due && self.position.batch < self.train.batches_per_epoch() {
+                self.save_state()?;
+            }
+        }
+    }
+
+    /// Evaluates, records and saves after an epoch, or before the first.
+    fn finish_epoch(&mut self, records: &mut Records, progress: &dyn TrainingProgress) -> Result<(), TrainError> {
+        let learning_rate = self.trainer.options().rate().at(self.position.step.saturating_sub(1), self.trainer.total_steps());
+        progress.pass("evaluating", self.test.samples_per_epoch());
+        let evaluation = self
+            .trainer
+            .with_average(|network| evaluate(network, &self.test, &self.device, |images| progress.seen(images)))?;
+        progress.passed();
+        let running = std::mem::take(&mut self.position.running);
+        let metrics = EpochMetrics {
+            epoch: self.position.epoch as u64,
+            step: self.position.step,
+            train_loss: running.mean_loss(),
+            train_accuracy: running.accuracy(),
+            test_loss: evaluation.loss,
+            test_accuracy: evaluation.accuracy,
+            learning_rate,
+            elapsed_secs: self.before_secs + self.start.elapsed().as_secs_f64(),
+            layers: self.diagnostics(learning_rate)?,
+        };
+        records.write(&MetricsRecord::Epoch(metrics.clone()))?;
+        let better = self.position.best.is_none_or(|(_, accuracy)| evaluation.accuracy > accuracy);
+        if better {
+            self.position.best = Some((self.position.epoch, evaluation.accuracy));
+        }
+        self.save_network("last")?;
+        if better {
+            self.save_network("best")?;
+        }
+        self.save_state()?;
+        progress.epoch(&metrics);
+        Ok(())
+    }
+
+    fn diagnostics(&self, learning_rate: f64) -> Result<Vec<LayerDiagnostics>, TrainError> {
+        let of_layer = |layer: &crate::layers::LayerEntry| {
+            let chain = layer.weight.chain()?;
+            Some(chain.diagnostics(learning_rate).map(|found| LayerDiagnostics {
+                layer: layer.name.clone(),
+                norm: found.norm,
+                nuclear_norm: found.nuclear_norm,
+                nuclear_bound: found.nuclear_bound,
+                effective_step_size: found.effective_step_size,
+                non_orthogonality: found.non_orthogonality,
+                stable_rank: found.stable_rank,
+            }))
+        };
+        Ok(self.trainer.factored().filter_map(of_layer).collect::<candle_core::Result<_>>()?)
+    }
+
+    fn save_state(&mut self) -> Result<(), TrainError> {
+        self.position.elapsed_secs = self.before_secs + self.start.elapsed().as_secs_f64();
+        self.folder.save_state(&self.trainer.state()?, &self.position, &self.origin)
+    }
+
+    fn save_network(&self, name: &str) -> Result<(), TrainError> {
+        let state = self.saved_state()?;
+        self.folder.save_network(&self.folder.checkpoint(name), &state, self.record.as_ref())
+    }
+
+    /// The checkpoint of the network as it is saved, with averaged weights where weights are averaged.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn saved_state(&self) -> Result<State, TrainError> {
+        let mut state = self.template.clone();
+        let snapshot = self.trainer.with_average(|network: &Network| Ok(network.parameters().snapshot()?))?;
+        state.update(&snapshot);
+        Ok(state)
+    }
+}
+
+impl Running {
+    fn add(&mut self, outcome: &StepOutcome) {
+        self.loss += outcome.loss * outcome.images as f64;
+        self.correct += outcome.correct;
+        self.images += outcome.images;
+    }
+
+    fn mean_loss(&self) -> f64 {
+        self.loss / self.images as f64
+    }
+
+    fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.images as f64
+    }
+}
+
+/// Where a run's numbers go.
+struct Records {
+    metrics: MetricsWriter,
+    events: EventWriter,
+}
+
+impl Records {
+    fn write(&mut self, record: &MetricsRecord) -> Result<(), TrainError> {
+        self.events.record(record)?;
+        Ok(self.metrics.write(record)?)
+    }
+}

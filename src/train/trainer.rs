@@ -1,0 +1,307 @@
+use super::{
+    Average, Correct, CrossEntropy, Decay, DecayTable, Distillation, DistillationOptions, GradientSum, Masks,
+    Optimizer, Pruning, TrainError, TrainingOptions, Update, clip_gradients, correct, decay_table,
+};
+use crate::data::Batch;
+use crate::layers::{LayerEntry, Node, Statistics, Tape};
+use crate::models::Network;
+use candle_core::{DType, Device, Result, Tensor};
+use indexmap::IndexMap;
+
+/// How fast running statistics follow a batch's, as PyTorch has it.
+const STATISTICS_MOMENTUM: f64 = 0.1;
+
+/// A network in training: takes steps, knows no files and no clock.
+///
+/// A step is, in this order: the loss and its gradients over all micro-batches; the gradients' norm, and its limit; the learning
+/// rate of the step; the gradients of Frobenius decay in closed form; the optimizer; masks, where weights are pruned; the
+/// moving average.
+///
+/// # Determinism
+///
+/// On the CPU the network after a step depends on the one before, the batches and the options alone.
+#[derive(Debug)]
+pub struct Trainer {
+    network: Network,
+    teacher: Option<Network>,
+    device: Device,
+    options: TrainingOptions,
+    optimizer: Box<dyn Optimizer>,
+    decay: DecayTable,
+    average: Option<Average>,
+    /// The part of what is masked that is kept, and the masks.
+    pruning: Option<(Pruning, Masks)>,
+    total_steps: u64,
+    step: u64,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StepOutcome {
+    /// The mean loss over the step's samples.
+    pub loss: f64,
+    /// Samples that were right.
+    pub correct: usize,
+    /// Samples.
+    pub images: usize,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The norm of the gradients before clipping, where they are clipped.
+    pub gradient_norm: Option<f64>,
+}
+
+impl Trainer {
+    /// A network at the beginning of `total_steps` steps.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrainError::Options`] with everything that is out of range
+    pub fn new(
+        network: Network,
+        teacher: Option<Network>,
+        options: &TrainingOptions,
+        total_steps: u64,
+        device: &Device,
+    ) -> std::result::Result<Self, TrainError> {
+        let mut problems = options.problems();
+        let optimizer = options.optimizer.build().map_err(|error| problems.push(error.to_string())).ok();
+        let (Some(optimizer), true) = (optimizer, problems.is_empty()) else {
+            return Err(TrainError::Options { problems });
+        };
+        let decay = decay_table(network.parameters(), options);
+        let average = options.average.map(|decay| Average::new(decay, network.parameters())).transpose()?;
+        let pruning = options.pruning.map(|pruning| masks(&network, pruning)).transpose()?;
+        let mut trainer = Self {
+            network,
+            teacher,
+            device: device.clone(),
+            options: options.clone(),
+            optimizer,
+            decay,
+            average,
+            pruning,
+            total_steps,
+            step: 0,
+        };
+        trainer.prune()?;
+        Ok(trainer)
+    }
+
+    /// The network, as the last step left it.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn options(&self) -> &TrainingOptions {
+        &self.options
+    }
+
+    /// Which parameters are decayed how.
+    #[must_use]
+    pub fn decay(&self) -> &DecayTable {
+        &self.decay
+    }
+
+    /// Steps taken.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Steps in all.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
+    }
+
+    /// The learning rate of the next step.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        self.options.rate().at(self.step, self.total_steps)
+    }
+
+    /// Parameters that are not pruned away.
+    #[must_use]
+    pub fn parameters_kept(&self) -> usize {
+        let all = self.network.parameters().count();
+        self.pruning.as_ref().map_or(all, |(_, masks)| all - (masks.count() - masks.kept()))
+    }
+
+    /// The layers that are factored.
+    pub fn factored(&self) -> impl Iterator<Item = &LayerEntry> {
+        self.network.layers().iter().filter(|layer| layer.weight.chain().is_some())
+    }
+
+    /// Takes a step on micro-batches of one batch.
+    ///
+    /// A loss that is no number is returned as it is, and nothing is changed by it.
+    ///
+    /// # Errors
+    ///
+    /// - pictures that the network cannot take; a device that fails
+    pub fn step(&mut self, batches: &[Batch]) -> std::result::Result<StepOutcome, TrainError> {
+        let images: usize = batches.iter().map(|batch| batch.images.dim(0)).sum::<Result<_>>()?;
+        let learning_rate = self.learning_rate();
+        let (mut gradients, mut loss, mut right) = (GradientSum::new(), 0.0, Correct::default());
+        for batch in batches {
+            let part = batch.images.dim(0)? as f64 / images as f64;
+            let tape = Tape::training(&self.device).with_autocast(self.autocast());
+            let inputs = batch.images.to_device(&self.device)?;
+            let labels = batch.labels.to_vec1::<u32>()?;
+            let statistics = Statistics::Batch { momentum: STATISTICS_MOMENTUM };
+            let logits = self.network.forward(&tape, &tape.constant(&inputs), statistics)?;
+            right += correct(&logits.tensor().to_device(&Device::Cpu)?, &labels)?;
+            let of_batch = self.loss(&tape, &inputs, &logits, &labels)?;
+            loss += part * of_batch.tensor().to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            if !loss.is_finite() {
+                let (correct, gradient_norm) = (right.top1, None);
+                return Ok(StepOutcome { loss, correct, images, learning_rate, gradient_norm });
+            }
+            drop(logits);
+            gradients.add(self.network.parameters(), &tape.backward(&of_batch)?, part)?;
+        }
+        let gradient_norm = self.options.clip.map(|clip| clip_gradients(&mut gradients, clip)).transpose()?;
+        let frobenius = self.frobenius()?;
+        let update = Update { gradients: &gradients, decay: &self.decay, frobenius: &frobenius, learning_rate };
+        self.optimizer.step(self.network.parameters(), &update)?;
+        self.step += 1;
+        self.prune()?;
+        if let Some(average) = &mut self.average {
+            average.update(self.network.parameters())?;
+        }
+        Ok(StepOutcome { loss, correct: right.top1, images, learning_rate, gradient_norm })
+    }
+
+    fn autocast(&self) -> Option<DType> {
+        (self.options.bf16 && !self.device.is_cpu()).then_some(DType::BF16)
+    }
+
+    fn loss(&self, tape: &Tape, images: &Tensor, logits: &Node, labels: &[u32]) -> Result<Node> {
+        let entropy = CrossEntropy::new(labels, self.options.label_smoothing);
+        let (Some(teacher), Some(options)) = (&self.teacher, self.options.distillation) else {
+            return tape.apply(entropy, &[logits]);
+        };
+        let DistillationOptions { temperature, weight } = options;
+        let apart = Tape::inference().with_autocast(self.autocast());
+        let taught = teacher.forward(&apart, &apart.constant(images), Statistics::Running)?;
+        let taught = taught.tensor().to_dtype(DType::F32)?;
+        tape.apply(Distillation::new(entropy, &taught, temperature, weight)?, &[logits])
+    }
+
+    /// The gradients of half the squared norm of each product, by the factors' names.
+    fn frobenius(&self) -> Result<IndexMap<String, Tensor>> {
+        let mut found = IndexMap::new();
+        for layer in self.factored() {
+            let Some(chain) = layer.weight.chain() else { continue };
+            let names: Vec<String> =
+                (0..chain.factors().len()).map(|index| format!("{}.{index}.weight", layer.name)).collect();
+            if !names.iter().any(|name| matches!(self.decay.get(name), Decay::Frobenius(_))) {
+                continue;
+            }
+            found.extend(names.into_iter().zip(chain.frobenius_gradients()?));
+        }
+        Ok(found)
+    }
+
+    /// Leaves out what the schedule of pruning says by now.
+    fn prune(&mut self) -> Result<()> {
+        let Some((pruning, masks)) = &mut self.pruning else { return Ok(()) };
+        if pruning.is_due(self.step, self.total_steps) {
+            masks.prune(self.network.parameters(), pruning.keep_at(self.step, self.total_steps))?;
+        }
+        masks.apply(self.network.parameters())?;
+        masks.apply_to_optimizer(self.optimizer.as_mut())
+    }
+
+    /// Runs `act` with the averaged weights in the network's place, where weights are averaged.
+    ///
+    /// # Errors
+    ///
+    /// - what `act` returns; a device that fails
+    pub fn with_average<T>(
+        &self,
+        act: impl FnOnce(&Network) -> std::result::Result<T, TrainError>,
+    ) -> std::result::Result<T, TrainError> {
+        let Some(average) = &self.average else { return act(&self.network) };
+        let parameters = self.network.parameters();
+        let own = parameters.snapshot()?;
+        parameters.restore(&average.snapshot()?)?;
+        let result = act(&self.network);
+        parameters.restore(&own)?;
+        result
+    }
+
+    /// Everything that later steps depend on, on the CPU: `model.*`, `optimizer.*`, `average.*`, `masks.*`.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn state(&self) -> Result<IndexMap<String, Tensor>> {
+        let mut parts = vec![
+            ("model", self.network.parameters().snapshot()?),
+            ("optimizer", self.optimizer.state()?),
+        ];
+        if let Some(average) = &self.average {
+            parts.push(("average", average.state()?));
+        }
+        if let Some((_, masks)) = &self.pruning {
+            parts.push(("masks", masks.state()?));
+        }
+        let named = |(part, tensors): (&str, IndexMap<String, Tensor>)| {
+            let part = part.to_owned();
+            tensors.into_iter().map(move |(name, tensor)| (format!("{part}.{name}"), tensor)).collect::<Vec<_>>()
+        };
+        Ok(parts.into_iter().flat_map(named).collect())
+    }
+
+    /// Continues from a state after `step` steps.
+    ///
+    /// # Errors
+    ///
+    /// - a state that lacks a tensor, or has one of another shape
+    pub fn load(&mut self, state: &IndexMap<String, Tensor>, step: u64) -> Result<()> {
+        let part = |part: &str| -> IndexMap<String, Tensor> {
+            let own = |(name, tensor): (&String, &Tensor)| {
+                Some((name.strip_prefix(part)?.strip_prefix('.')?.to_owned(), tensor.clone()))
+            };
+            state.iter().filter_map(own).collect()
+        };
+        self.network.parameters().restore(&part("model"))?;
+        self.optimizer.load(self.network.parameters(), &part("optimizer"))?;
+        if let Some(average) = &mut self.average {
+            average.load(&part("average"))?;
+        }
+        if let Some((_, masks)) = &mut self.pruning {
+            masks.load(&part("masks"))?;
+        }
+        self.step = step;
+        Ok(())
+    }
+}
+
+/// Masks over the weights of all layers, and the part of them whose loss leaves the asked part of all parameters.
+fn masks(network: &Network, pruning: Pruning) -> Result<(Pruning, Masks)> {
+    let parameters = network.parameters();
+    let names: Vec<String> = network
+        .layers()
+        .iter()
+        .flat_map(|layer| match layer.weight.chain() {
+            None => vec![format!("{}.weight", layer.name)],
+            Some(chain) => {
+                (0..chain.factors().len()).map(|index| format!("{}.{index}.weight", layer.name)).collect()
+            }
+        })
+        .collect();
+    let masks = Masks::new(parameters, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let (all, masked) = (parameters.count() as f64, masks.count() as f64);
+    let keep = (pruning.keep * all - (all - masked)) / masked;
+    if keep < 0.0 {
+        let least = 1.0 - masked / all;
+        candle_core::bail!("pruning cannot keep {} of all parameters: without any weight {least:.4} are left", pruning.keep);
+    }
+    Ok((Pruning { keep, ..pruning }, masks))
+}
