@@ -10,8 +10,8 @@ const HALF: i32 = 1 << (FRACTION_BITS - 1);
 /// shrinking averages all pixels, and returns the part of the result that is in another frame. Nothing else
 /// is computed, and nothing outside the first frame is looked at.
 ///
-/// Rows first, then columns, both in fixed-point numbers and rounded to 8 bits: Pillow's `BILINEAR`, bit for
-/// bit.
+/// Rows first, then columns, both in fixed-point numbers and rounded to 8 bits: bit for bit Pillow's
+/// `BILINEAR` before its version 13, which takes columns first where these shrink more.
 pub(super) fn resample(
     plane: &[u8],
     stride: usize,

@@ -20,6 +20,8 @@ def case(height, width, shorter_side, size):
     # torchvision.transforms.Resize: the longer side is truncated
     new_height = shorter_side if height == short else int(shorter_side * height / short)
     new_width = shorter_side if width == short else int(shorter_side * width / short)
+    # Rows first, as in one call of every Pillow before 13; that one starts with columns where these shrink more.
+    image = image.resize((new_width, height), Image.Resampling.BILINEAR)
     image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
     # torchvision.transforms.CenterCrop: Python's round takes halves to even numbers
     top, left = round((new_height - size) / 2), round((new_width - size) / 2)
