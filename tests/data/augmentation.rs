@@ -77,7 +77,7 @@ fn variations_stay_the_same() {
 #[test]
 fn padding_is_black() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("test_batch.bin"), [[1; 3073]; 16].concat()).unwrap();
+    fs::write(folder.path().join("test_batch.bin"), vec![1; 16 * 3073]).unwrap();
     let dataset = open(Format::Cifar10, folder.path(), Split::Test).unwrap();
     let mut options = LoaderOptions::new(16);
     options.normalization = Some(Normalization { mean: vec![0.5, 0.25, 0.75], std: vec![0.25, 0.5, 0.125] });
@@ -111,7 +111,8 @@ fn random_frames() {
         let (across, down) = (slope(0, (10, 18)), slope(1, (18, 10)));
         reflected += usize::from(across < 0.0);
         let (w, h) = (across.abs() * size, down * size);
-        let (x, y) = ((at(0, 9, 9) + at(0, 9, 10)) / 2.0 + 0.5, (at(1, 9, 9) + at(1, 10, 9)) / 2.0 + 0.5);
+        let (x, y) =
+            (f64::midpoint(at(0, 9, 9), at(0, 9, 10)) + 0.5, f64::midpoint(at(1, 9, 9), at(1, 10, 9)) + 0.5);
         // values are rounded to 8 bits: slopes are known to 1/16, lengths to 20/16
         assert!(x - w / 2.0 > -2.0 && x + w / 2.0 < width + 2.0, "columns {x} +- {}", w / 2.0);
         assert!(y - h / 2.0 > -2.0 && y + h / 2.0 < height + 2.0, "rows {y} +- {}", h / 2.0);

@@ -21,7 +21,9 @@ fn cifar10() {
         options.normalization = Some(Normalization::identity(3));
         let batches = batches(dataset, options, 0);
         let mut of_class = [0; 10];
-        labels(&batches).into_iter().for_each(|label| of_class[label as usize] += 1);
+        for label in labels(&batches) {
+            of_class[label as usize] += 1;
+        }
         assert_eq!(of_class, [count / 10; 10]);
 
         let (mut sums, mut squares) = ([0.0; 3], [0.0; 3]);
@@ -52,9 +54,9 @@ fn fashion_mnist() {
     for (split, count) in [(Split::Train, 60_000), (Split::Test, 10_000)] {
         let dataset = open(Format::FashionMnist, &folder, split).unwrap();
         let mut of_class = [0; 10];
-        (0..dataset.len())
-            .filter_map(|index| dataset.label(index))
-            .for_each(|label| of_class[label as usize] += 1);
+        for label in (0..dataset.len()).filter_map(|index| dataset.label(index)) {
+            of_class[label as usize] += 1;
+        }
         assert_eq!(of_class, [count / 10; 10]);
         // the default normalization is this data set's: it leaves mean 0 and deviation 1, to its four digits
         if split == Split::Train {
