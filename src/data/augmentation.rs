@@ -17,8 +17,8 @@ use super::{format::Format, picture::Frame, random::Stream};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// The image is surrounded by that many black pixels, and one of the `(2 crop_padding + 1)^2` frames of its size
-    /// is cut out.
+    /// The image is surrounded by that many black pixels, and one of the `(2 crop_padding + 1)^2` frames of
+    /// its size is cut out.
     pub crop_padding: usize,
     /// Left and right are exchanged half of the time.
     pub flip: bool,
@@ -60,7 +60,8 @@ impl Placement {
         Self { top, left, flipped: flip && stream.coin() }
     }
 
-    /// Writes one channel of an image as seen from here; `table` turns values into normalized ones, black included.
+    /// Writes one channel of an image as seen from here; `table` turns values into normalized ones, black
+    /// included.
     pub(super) fn write(
         self,
         plane: &[u8],

@@ -15,8 +15,8 @@ use super::{
 
 /// The images of one split, with their labels.
 ///
-/// CIFAR and MNIST are read into memory, a byte for each value; of Tiny ImageNet and folders of images only the names
-/// are, and files are decoded when a [`Loader`](super::Loader) comes to them.
+/// CIFAR and MNIST are read into memory, a byte for each value; of Tiny ImageNet and folders of images only
+/// the names are, and files are decoded when a [`Loader`](super::Loader) comes to them.
 ///
 /// # Examples
 ///
@@ -33,13 +33,13 @@ pub struct ImageDataset {
 impl ImageDataset {
     /// Reads a split, or the names in it.
     ///
-    /// - CIFAR: the binary version, in the folder itself or as its archive unpacks. Only the split's files need be there,
-    ///   and each may hold any number of records.
+    /// - CIFAR: the binary version, in the folder itself or as its archive unpacks. Only the split's files
+    ///   need be there, and each may hold any number of records.
     /// - MNIST, Fashion-MNIST: idx files, plain or compressed, with `-` or `.` before `idx`.
     /// - Tiny ImageNet: the test split is its validation set. Files need not be 64 x 64.
-    /// - Images: the test split is `val`, and `test` where there is no `val`. Classes are in the order of their names. Files
-    ///   end in `.jpg`, `.jpeg` or `.png`, in either case; others, and hidden ones, are passed over. A rotation noted in a
-    ///   file isn't applied, as torchvision doesn't either.
+    /// - Images: the test split is `val`, and `test` where there is no `val`. Classes are in the order of
+    ///   their names. Files end in `.jpg`, `.jpeg` or `.png`, in either case; others, and hidden ones, are
+    ///   passed over. A rotation noted in a file isn't applied, as torchvision doesn't either.
     ///
     /// # Errors
     ///
@@ -110,8 +110,8 @@ impl ImageDataset {
         &self.class_names
     }
 
-    /// Channels, height and width. Images that are files of any size are brought to this one unless a loader is asked for
-    /// another: (3, 64, 64) for Tiny ImageNet, (3, 224, 224) for folders.
+    /// Channels, height and width. Images that are files of any size are brought to this one unless a loader
+    /// is asked for another: (3, 64, 64) for Tiny ImageNet, (3, 224, 224) for folders.
     #[must_use]
     pub fn shape(&self) -> [usize; 3] {
         self.samples.shape()
@@ -131,8 +131,9 @@ impl ImageDataset {
 
     /// Tells these data from others: format, split, count, and a hash.
     ///
-    /// The hash covers class names, labels and order, and all pixels where they are in memory; of files their names, and
-    /// size and first bytes of at most 64 of them. It doesn't depend on where the data are, or on whether they are compressed.
+    /// The hash covers class names, labels and order, and all pixels where they are in memory; of files their
+    /// names, and size and first bytes of at most 64 of them. It doesn't depend on where the data are, or on
+    /// whether they are compressed.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         format!("{}-{}-{}-{:016x}", self.format, self.split, self.len(), self.hash)

@@ -6,8 +6,8 @@ use std::{
 
 use super::{error::DataError, format::Format, source::Split};
 
-/// Finds files in a folder or in one of the folders that archives unpack to; each may have several names. All of them
-/// come from the same place.
+/// Finds files in a folder or in one of the folders that archives unpack to; each may have several names. All
+/// of them come from the same place.
 pub(super) fn find_all(
     format: Format,
     split: Split,
@@ -50,15 +50,12 @@ pub(super) fn subfolders(folder: &Path) -> Result<Vec<String>, DataError> {
         let kind = entry.file_type().map_err(DataError::read(&entry.path()))?;
         // what a link points to counts
         if kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
-            names.push(entry.file_name());
+            names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
+    names.retain(|name| !name.starts_with('.'));
     names.sort();
-    Ok(names
-        .iter()
-        .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.'))
-        .collect())
+    Ok(names)
 }
 
 /// The JPEG and PNG files in a folder, by name; hidden ones aside.

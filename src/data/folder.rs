@@ -42,7 +42,7 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<Contents, DataError> {
             return Err(DataError::ClassesDiffer { train, test: split_folder, missing, unknown });
         }
     }
-    read(&split_folder, class_names, |class| class.to_owned(), SIDE)
+    read(&split_folder, class_names, str::to_owned, SIDE)
 }
 
 /// Lists the images of each class; `within` says in which folder they are.

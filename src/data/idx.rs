@@ -66,8 +66,8 @@ pub(super) fn open(format: Format, folder: &Path, split: Split) -> Result<Conten
     })
 }
 
-/// Reads an idx file of bytes: two zeros, the type 8, the number of dimensions, their sizes in big-endian words, values.
-/// All dimensions but the first must be these.
+/// Reads an idx file of bytes: two zeros, the type 8, the number of dimensions, their sizes in big-endian
+/// words, values. All dimensions but the first must be these.
 fn read<const N: usize>(
     path: &Path,
     what: &'static str,

@@ -33,8 +33,9 @@ pub struct Batch {
 ///
 /// # Determinism
 ///
-/// The order of an epoch depends on the seed and the epoch's number; a sample's augmentation on these and the sample's position
-/// in the epoch; nothing on the number of workers. An epoch that starts at a later batch has the same batches from there on.
+/// The order of an epoch depends on the seed and the epoch's number; a sample's augmentation on these and the
+/// sample's position in the epoch; nothing on the number of workers. An epoch that starts at a later batch
+/// has the same batches from there on.
 ///
 /// # Examples
 ///
@@ -108,11 +109,11 @@ impl Loader {
         self.samples_per_epoch().div_ceil(self.options.batch_size)
     }
 
-    /// Makes the batches of an epoch from one of them on: 0, or where a run was interrupted. Threads work ahead by up to
-    /// three batches, and end with the iterator.
+    /// Makes the batches of an epoch from one of them on: 0, or where a run was interrupted. Threads work
+    /// ahead by up to three batches, and end with the iterator.
     ///
-    /// An error, such as a file that can't be decoded or a worker that panics, takes the place of its batch; the next ones
-    /// can still be had.
+    /// An error, such as a file that can't be decoded or a worker that panics, takes the place of its batch;
+    /// the next ones can still be had.
     #[must_use]
     pub fn epoch(&self, epoch: usize, first_batch: usize) -> Batches {
         let (count, batch_size) = (self.batches_per_epoch(), self.options.batch_size);

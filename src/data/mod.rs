@@ -1,11 +1,12 @@
 //! Data sets of labelled images, their augmentation, and batches.
 //!
-//! A [`DataSource`] names a folder and its [`Format`]; an [`ImageDataset`] is one [`Split`] of it; a [`Loader`] makes the
-//! batches of an epoch, on threads that work ahead. Order and augmentation are drawn from a seed, the epoch and the
-//! position in it alone, so a run can be resumed in the middle of an epoch, with another number of threads.
+//! A [`DataSource`] names a folder and its [`Format`]; an [`ImageDataset`] is one [`Split`] of it; a
+//! [`Loader`] makes the batches of an epoch, on threads that work ahead. Order and augmentation are drawn
+//! from a seed, the epoch and the position in it alone, so a run can be resumed in the middle of an epoch,
+//! with another number of threads.
 //!
-//! Values `p` in 0..=255 become `(p / 255 - mean) / std` with the [`Normalization`] of the network's training. What a
-//! network makes of them isn't known here: that is `models` and `train`.
+//! Values `p` in 0..=255 become `(p / 255 - mean) / std` with the [`Normalization`] of the network's
+//! training. What a network makes of them isn't known here: that is `models` and `train`.
 //!
 //! # Examples
 //!

@@ -47,8 +47,8 @@ impl Normalization {
         Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
-    /// The one that a format has unless another is asked for: the data's own for MNIST and Fashion-MNIST, ImageNet's
-    /// for all others, CIFAR included, since the published checkpoints for it use that.
+    /// The one that a format has unless another is asked for: the data's own for MNIST and Fashion-MNIST,
+    /// ImageNet's for all others, CIFAR included, since the published checkpoints for it use that.
     #[must_use]
     pub fn for_format(format: Format) -> Self {
         match format {
@@ -76,7 +76,8 @@ impl Normalization {
         )
     }
 
-    /// What each of the 256 values becomes, for each channel, in the operations and the order of torchvision's.
+    /// What each of the 256 values becomes, for each channel, in the operations and the order of
+    /// torchvision's.
     pub(super) fn tables(&self) -> Vec<[f32; 256]> {
         let table =
             |(mean, std): (&f32, &f32)| std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);

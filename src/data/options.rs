@@ -20,17 +20,19 @@ pub struct LoaderOptions {
     pub normalization: Option<Normalization>,
     /// Threads that make batches; 0 makes each when it is asked for.
     pub workers: usize,
-    /// The side that images are brought to, where they are files of any size; the data set's own if there is none.
+    /// The side that images are brought to, where they are files of any size; the data set's own if there is
+    /// none.
     pub size: Option<usize>,
-    /// The length that the shorter side is resized to before the middle is cut out, where images are files of any size.
-    /// If there is none: `size` for Tiny ImageNet, and 8/7 of it for folders (256 for 224).
+    /// The length that the shorter side is resized to before the middle is cut out, where images are files of
+    /// any size. If there is none: `size` for Tiny ImageNet, and 8/7 of it for folders (256 for 224).
     pub shorter_side: Option<usize>,
     /// Whether a last batch of fewer images is left out.
     pub drop_last: bool,
 }
 
 impl LoaderOptions {
-    /// Batches in the data set's order, without augmentation, made by as many threads as the machine has, at most four.
+    /// Batches in the data set's order, without augmentation, made by as many threads as the machine has, at
+    /// most four.
     #[must_use]
     pub fn new(batch_size: usize) -> Self {
         Self {

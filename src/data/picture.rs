@@ -31,7 +31,8 @@ pub(super) struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// Reads a JPEG or PNG file, whatever its name ends in, as RGB: gray becomes three equal channels, transparency is dropped.
+    /// Reads a JPEG or PNG file, whatever its name ends in, as RGB: gray becomes three equal channels,
+    /// transparency is dropped.
     pub(super) fn decode(path: &Path) -> Result<Self, DataError> {
         let reader = ImageReader::open(path).map_err(DataError::read(path))?;
         let reader = reader.with_guessed_format().map_err(DataError::read(path))?;

@@ -6,11 +6,12 @@ use super::picture::Frame;
 const FRACTION_BITS: u32 = 22;
 const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
-/// Resizes the part of one channel that is in a frame by a triangle filter as wide as the scale, so that shrinking
-/// averages all pixels, and returns the part of the result that is in another frame. Nothing else is computed, and
-/// nothing outside the first frame is looked at.
+/// Resizes the part of one channel that is in a frame by a triangle filter as wide as the scale, so that
+/// shrinking averages all pixels, and returns the part of the result that is in another frame. Nothing else
+/// is computed, and nothing outside the first frame is looked at.
 ///
-/// Rows first, then columns, both in fixed-point numbers and rounded to 8 bits: Pillow's `BILINEAR`, bit for bit.
+/// Rows first, then columns, both in fixed-point numbers and rounded to 8 bits: bit for bit Pillow's
+/// `BILINEAR` before its version 13, which takes columns first where these shrink more.
 pub(super) fn resample(
     plane: &[u8],
     stride: usize,
@@ -105,4 +106,34 @@ impl Weights {
 
 fn to_byte(sum: i32) -> u8 {
     (sum >> FRACTION_BITS).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, resample};
+
+    /// A part of an image resizes as if it were the whole, and a part of the result is what the whole result
+    /// has there.
+    #[test]
+    fn frames_are_parts() {
+        let (rows, columns) = (23, 31);
+        let plane: Vec<u8> = (0..rows * columns).map(|index| (index * index % 251) as u8).collect();
+        let from = Frame { top: 3, left: 7, height: 17, width: 19 };
+        let part: Vec<u8> =
+            (0..17).flat_map(|y| plane[(y + 3) * columns + 7..][..19].iter().copied()).collect();
+        for size in [(17, 19), (5, 6), (40, 33), (17, 8), (9, 19)] {
+            let (height, width) = size;
+            let all = Frame { top: 0, left: 0, height, width };
+            let resized = resample(&plane, columns, from, size, all);
+            assert_eq!(
+                resized,
+                resample(&part, 19, Frame { top: 0, left: 0, ..from }, size, all),
+                "{size:?}"
+            );
+            let cut = Frame { top: 1, left: 2, height: height - 3, width: width - 4 };
+            let expected: Vec<u8> =
+                (1..height - 2).flat_map(|y| resized[y * width + 2..][..width - 4].iter().copied()).collect();
+            assert_eq!(resample(&plane, columns, from, size, cut), expected, "{size:?}");
+        }
+    }
 }

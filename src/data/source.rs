@@ -23,7 +23,8 @@ use super::format::Format;
 /// assert_eq!(error.hint().unwrap(), "did you mean `cifar10`?");
 /// # Ok::<(), fnl::data::DataSourceError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DataSource {
     /// How the data lie there.
     pub format: Format,

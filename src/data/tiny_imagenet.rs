@@ -13,7 +13,8 @@ use super::{
 const SIDE: usize = 64;
 const NESTED: [&str; 1] = ["tiny-imagenet-200"];
 
-/// Reads the names in Tiny ImageNet's folder; its test set has no labels, so the validation set is what networks are judged by.
+/// Reads the names in Tiny ImageNet's folder; its test set has no labels, so the validation set is what
+/// networks are judged by.
 pub(super) fn open(path: &Path, split: Split) -> Result<Contents, DataError> {
     require_folder(path)?;
     let nested = path.join(NESTED[0]);
@@ -46,7 +47,8 @@ fn classes(root: &Path) -> Result<Vec<String>, DataError> {
     if names.is_empty() { Err(DataError::Empty { path, what: "class" }) } else { Ok(names) }
 }
 
-/// Reads the validation set: a line for each image with its name, its class, and a box that isn't needed here.
+/// Reads the validation set: a line for each image with its name, its class, and a box that isn't needed
+/// here.
 fn read_annotated(root: &Path, class_names: Vec<String>) -> Result<Contents, DataError> {
     let annotations = "val/val_annotations.txt";
     let path = find_all(Format::TinyImagenet, Split::Test, root, &[], &[&[annotations]])?.remove(0);

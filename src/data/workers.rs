@@ -30,8 +30,9 @@ pub(super) trait Job: Send + Sync + 'static {
     ) -> Result<Self::Part, DataError>;
 }
 
-/// Threads that each make the same part of every batch, in order: what is made doesn't depend on which is faster, the next
-/// batch is always the first to be finished, and at most `WAITING + 1` batches are held, however many threads there are.
+/// Threads that each make the same part of every batch, in order: what is made doesn't depend on which is
+/// faster, the next batch is always the first to be finished, and at most `WAITING + 1` batches are held,
+/// however many threads there are.
 pub(super) struct Workers<J: Job> {
     job: Arc<J>,
     stop: Arc<AtomicBool>,
