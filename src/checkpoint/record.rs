@@ -49,7 +49,8 @@ pub struct ModuleRecord {
     pub shape: Vec<usize>,
     /// The element type of the dense weight.
     pub dtype: String,
-    /// The Frobenius norm of the difference over that of the dense weight.
+    /// The Frobenius norm of the difference over that of the dense weight, when the factors were made: training
+    /// moves them on.
     pub relative_error: f64,
     /// The full name of the dense weight, where it isn't `MODULE.weight`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -255,7 +255,7 @@ fn factor_layer<T: Element>(
 }
 
 /// The record of a plan whose layers came out with these errors.
-fn record(plan: &Plan, errors: &[f64], config: &BTreeMap<String, String>) -> Record {
+pub(super) fn record(plan: &Plan, errors: &[f64], config: &BTreeMap<String, String>) -> Record {
     let mut modules = BTreeMap::new();
     for (layer, &relative_error) in plan.layers.iter().zip(errors) {
         let uses: Vec<_> = std::iter::once((&layer.tensor, &layer.layer, &layer.unfolding))

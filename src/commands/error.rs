@@ -1,6 +1,10 @@
 use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
 use crate::decompose::DecomposeError;
+use crate::data::DataError;
+use crate::layers::StateError;
+use crate::models::{ArchitectureError, NetworkError};
 use crate::plan::PlanError;
+use crate::train::TrainError;
 use std::path::PathBuf;
 
 /// Why a command failed. Nothing was written under a final name when it did.
@@ -51,6 +55,39 @@ pub enum CommandError {
     /// The record is not one.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A checkpoint that is no known network.
+    #[error(transparent)]
+    Architecture(#[from] ArchitectureError),
+    /// A network that cannot be made.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Data that a network was not made for.
+    #[error("{}", problems.join("; "))]
+    Unfit {
+        /// Every difference.
+        problems: Vec<String>,
+    },
+    /// Data that cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Training or evaluation that stopped.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Tensors that cannot be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A computation that failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A run's folder that is taken.
+    #[error("`{}` exists, and is not empty", path.display())]
+    Taken {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What cannot be asked together.
+    #[error("{0}")]
+    Usage(String),
     /// No output was named.
     #[error("no output is named")]
     NoOutput,

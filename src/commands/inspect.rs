@@ -192,7 +192,7 @@ fn describe(subject: &Subject<'_>, spectrum: Option<&Spectrum>, rank: Option<usi
         relative_error: spectrum.map(|spectrum| spectrum.relative_error(rank)),
     });
     let stored = match subject.module {
-        Some(module) => module.rank * unfolding.parameters_per_rank(),
+        Some(module) => unfolding.factored_parameters(module.rank),
         None => unfolding.parameters(),
     };
     InspectedLayer {

@@ -4,15 +4,28 @@
 
 mod collapse;
 mod compress;
+mod device;
 mod error;
+mod evaluate;
+mod factoring;
+mod finetune;
 mod inspect;
 mod model_card;
+mod networks;
 mod side_files;
+mod train;
+mod training;
 mod verify;
 mod weights;
 
 pub use collapse::{CollapseOptions, collapse};
 pub use compress::{CompressOptions, compress};
+pub use device::DeviceName;
 pub use error::CommandError;
+pub use evaluate::{EvaluateOptions, evaluate};
+pub use factoring::Initialization;
+pub use finetune::{FinetuneOptions, finetune};
 pub use inspect::{InspectOptions, inspect};
+pub use train::{TrainOptions, train};
+pub use training::{Keep, RunOptions, RunOutcome};
 pub use verify::{VerifyOptions, verify};

@@ -115,7 +115,7 @@ pub(super) fn read_chain<T: Element>(
 /// Bytes held while a module's factors are multiplied out and compared with a dense weight.
 pub(super) fn memory_of(record: &ModuleRecord, unfolding: &Unfolding) -> u64 {
     let item = if record.dtype == "F64" { 8 } else { 4 };
-    (item * (4 * unfolding.parameters() + 2 * record.rank * unfolding.parameters_per_rank())) as u64
+    (item * (4 * unfolding.parameters() + 2 * unfolding.factored_parameters(record.rank))) as u64
 }
 
 /// Whether a module is computed with in f64.

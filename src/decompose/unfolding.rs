@@ -168,10 +168,17 @@ impl Unfolding {
         self.shape.iter().product()
     }
 
-    /// Parameters that each unit of rank costs, over all groups.
+    /// Parameters that each unit of rank costs in the first and the last layer, over all groups.
     #[must_use]
     pub fn parameters_per_rank(&self) -> usize {
         self.groups * (self.rows() + self.cols())
+    }
+
+    /// Parameters of all factors at a rank.
+    #[must_use]
+    pub fn factored_parameters(&self, rank: usize) -> usize {
+        let middle = if self.deep { self.groups * rank * rank } else { 0 };
+        rank * self.parameters_per_rank() + middle
     }
 
     /// The largest rank at which the factored weight is smaller than the dense one, 0 if there is none.

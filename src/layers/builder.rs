@@ -1,5 +1,5 @@
 use super::batch_norm::BatchNorm;
-use super::chain::Chain;
+use super::chain::{Chain, Execution};
 use super::convolution::Conv2d;
 use super::linear::Linear;
 use super::operations::Convolution;
@@ -30,6 +30,7 @@ struct Shared<'a> {
     built: Built,
     used: BTreeSet<String>,
     problems: Vec<String>,
+    execution: Execution,
 }
 
 /// Where tensors come from.
@@ -115,8 +116,16 @@ impl<'a> Builder<'a> {
             built: Built::default(),
             used: BTreeSet::new(),
             problems: Vec::new(),
+            execution: Execution::Auto,
         };
         Self { shared: Rc::new(RefCell::new(shared)), prefix: String::new() }
+    }
+
+    /// The same builder, of layers whose factors are run this way.
+    #[must_use]
+    pub fn with_execution(self, execution: Execution) -> Self {
+        self.shared.borrow_mut().execution = execution;
+        self
     }
 
     /// The builder of what is inside a module of this name.
@@ -226,7 +235,7 @@ impl<'a> Builder<'a> {
     pub fn linear(&self, name: &str, in_features: usize, out_features: usize, bias: bool) -> Result<Linear> {
         let here = self.pp(name);
         let (weight, bias) = here.weight(Layout::Linear, &[out_features, in_features], 1, bias)?;
-        Ok(Linear::new(weight, bias, false))
+        Ok(Linear::new(weight, bias, false).with_execution(self.shared.borrow().execution))
     }
 
     /// A two-dimensional convolution named `name`, its kernel of shape `(o, c / groups, kh, kw)`.
@@ -237,7 +246,7 @@ impl<'a> Builder<'a> {
     pub fn conv2d(&self, name: &str, kernel: [usize; 4], config: Convolution, bias: bool) -> Result<Conv2d> {
         let here = self.pp(name);
         let (weight, bias) = here.weight(Layout::Conv2d, &kernel, config.groups, bias)?;
-        Conv2d::new(weight, bias, config)
+        Ok(Conv2d::new(weight, bias, config)?.with_execution(self.shared.borrow().execution))
     }
 
     /// Batch normalization named `name`, with PyTorch's names.

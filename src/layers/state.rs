@@ -1,9 +1,12 @@
+use crate::checkpoint::dtype_from_name;
 use crate::checkpoint::numeric::{self, NumericError};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Dtype, ModuleRecord, OutputError, OutputOptions, OutputTensor, Record,
     Staging, dtype_bits, natural_order,
 };
-use candle_core::{Device, Tensor};
+use super::chain::Chain;
+use crate::decompose::{Layout, Scheme, Unfolding};
+use candle_core::{Device, Tensor, Var};
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -136,6 +139,62 @@ impl State {
         }
     }
 
+    /// The dense checkpoint that computes the same: every factored module multiplied out, under the original names.
+    ///
+    /// # Errors
+    ///
+    /// - modules whose tensors are not what the record says
+    pub fn collapsed(&self) -> Result<Self, StateError> {
+        let mut state = Self { tensors: self.tensors.clone(), ..Self::default() };
+        for (name, module) in &self.modules {
+            let unfolding = unfolding_of(module)?;
+            let last = unfolding.factor_shapes(module.rank).len() - 1;
+            let mut factors = Vec::new();
+            for index in 0..=last {
+                let Some(Stored::Floating { tensor, .. }) =
+                    state.tensors.swap_remove(&format!("{name}.{index}.weight"))
+                else {
+                    let missing = format!("the record of `{name}` expects `{name}.{index}.weight`, which is missing");
+                    return Err(candle_core::Error::Msg(missing).into());
+                };
+                factors.push(Var::from_tensor(&tensor)?);
+            }
+            let dtype = dtype_from_name(&module.dtype).unwrap_or(Dtype::F32);
+            let tensor = Chain::new(unfolding, factors)?.collapse()?;
+            state.tensors.insert(format!("{name}.weight"), Stored::Floating { tensor, dtype });
+            if let Some(bias) = state.tensors.swap_remove(&format!("{name}.{last}.bias")) {
+                state.tensors.insert(format!("{name}.bias"), bias);
+            }
+        }
+        Ok(state)
+    }
+
+    /// A number for these names, shapes and elements, in hexadecimal: FNV-1a.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn fingerprint(&self) -> Result<String, StateError> {
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let mut add = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for (name, stored) in &self.tensors {
+            add(name.as_bytes());
+            match stored {
+                Stored::Other { bytes, .. } => add(bytes),
+                Stored::Floating { tensor, .. } => {
+                    for element in tensor.flatten_all()?.to_vec1::<f32>()? {
+                        add(&element.to_le_bytes());
+                    }
+                }
+            }
+        }
+        Ok(format!("{hash:016x}"))
+    }
+
     /// The tensors as they are written, in natural order.
     #[must_use]
     pub fn outputs(&self) -> Vec<OutputTensor> {
@@ -192,4 +251,14 @@ impl State {
     ) -> Result<Vec<PathBuf>, StateError> {
         Ok(self.stage(options, record)?.publish(record.map(Record::to_json).as_deref())?)
     }
+}
+
+/// How a module's weight is seen as a matrix, as its record says.
+fn unfolding_of(module: &ModuleRecord) -> Result<Unfolding, StateError> {
+    let (Some(layout), Some(scheme)) = (Layout::from_name(&module.kind), Scheme::from_name(&module.scheme)) else {
+        let unknown = format!("a module of kind `{}` and scheme `{}` is not known", module.kind, module.scheme);
+        return Err(candle_core::Error::Msg(unknown).into());
+    };
+    let groups = module.groups.unwrap_or(1);
+    Ok(Unfolding::new(layout, scheme, &module.shape, groups).map_err(candle_core::Error::wrap)?)
 }

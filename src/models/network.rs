@@ -63,7 +63,12 @@ impl Network {
         Self::build(architecture, &Builder::fresh(seed, device))
     }
 
-    fn build(architecture: &Architecture, builder: &Builder<'_>) -> std::result::Result<Self, NetworkError> {
+    /// Makes a network with this builder.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Network::new`]
+    pub fn build(architecture: &Architecture, builder: &Builder<'_>) -> std::result::Result<Self, NetworkError> {
         let Architecture { family, classes, channels } = *architecture;
         let model: Box<dyn Model> = match family {
             Family::SmallResNet { depth, width } => {

@@ -39,13 +39,15 @@ pub struct PlanOptions {
     pub limits: Limits,
     /// Whether the spectrum of every factored layer is computed, for a report.
     pub all_spectra: bool,
+    /// Whether factors may be larger than what they stand for: they will be trained, and collapsed.
+    pub overcomplete: bool,
 }
 
 impl PlanOptions {
     /// These options.
     #[must_use]
     pub fn new(limits: Limits, all_spectra: bool) -> Self {
-        Self { limits, all_spectra }
+        Self { limits, all_spectra, overcomplete: false }
     }
 }
 
@@ -90,6 +92,13 @@ impl Plan {
             return Err(PlanError::AlreadyFactored { checkpoint, modules: record.modules.len() });
         }
         recipe.check()?;
+        if let Some(rule) = recipe.rules.iter().find(|rule| !options.overcomplete && rule.is_overcomplete()) {
+            let asked = match rule.rank {
+                Some(RankRule::RankRatio(ratio)) if ratio > 1.0 => format!("rank_ratio {ratio}"),
+                _ => "scheme `deep`".to_owned(),
+            };
+            return Err(PlanError::Overcomplete { asked });
+        }
         let mut catalog = Catalog::new(checkpoint)?;
         let facts = select::convolution_facts(&catalog, recipe)?;
         for (name, facts) in &facts {
@@ -179,10 +188,10 @@ fn unfold(entry: &CatalogEntry, recipe: &Recipe, rule: usize) -> Result<Unfoldin
         ConvScheme::Spatial => Scheme::Spatial,
         ConvScheme::Channel => Scheme::Channel,
     };
-    let scheme = if layout.is_convolution() {
-        recipe.rules.get(rule).and_then(|rule| rule.scheme).unwrap_or(convolution)
-    } else {
-        Scheme::Matrix
+    let scheme = match recipe.rules.get(rule).and_then(|rule| rule.scheme) {
+        Some(Scheme::Deep) => Scheme::Deep,
+        scheme if layout.is_convolution() => scheme.unwrap_or(convolution),
+        _ => Scheme::Matrix,
     };
     Unfolding::new(layout, scheme, &entry.shape, entry.groups).map_err(fail)
 }
@@ -251,7 +260,7 @@ fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Res
         }
         let rank = rank::alone(rule, &draft.candidate(), round_to(recipe, draft.rule));
         let break_even_rank = draft.unfolding.break_even_rank();
-        if rank > break_even_rank {
+        if rank > break_even_rank && !recipe.rules[draft.rule].is_overcomplete() {
             draft.reason = Some(Reason::NotSmaller { rank, break_even_rank });
         } else {
             draft.rank = Some(rank);
@@ -340,7 +349,9 @@ fn finish(
         .filter(|_| recipe.save == Save::Factored)
         .filter_map(|name| {
             let layer = name.strip_suffix(".weight")?;
-            Some((format!("{layer}.bias"), format!("{layer}.1.bias")))
+            let (rank, unfolding) = factored.get(name)?;
+            let last = unfolding.factor_shapes(*rank).len() - 1;
+            Some((format!("{layer}.bias"), format!("{layer}.{last}.bias")))
         })
         .collect();
     let tensors: Vec<TensorPlan> =

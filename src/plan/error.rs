@@ -130,6 +130,12 @@ pub enum PlanError {
         /// The least part possible.
         least: f64,
     },
+    /// Factors that are larger than what they stand for, where a smaller checkpoint is asked for.
+    #[error("the recipe asks for overcomplete factors, by {asked}, which make a checkpoint larger")]
+    Overcomplete {
+        /// `scheme deep` or `rank_ratio` above 1.
+        asked: String,
+    },
     /// One layer needs more memory than is allowed.
     #[error("`{tensor}` needs {} of memory to be factored, the limit is {}", Bytes(*.needed), Bytes(*.limit))]
     Memory {
@@ -172,6 +178,9 @@ impl PlanError {
             }
             Self::Budget { least, .. } if *least < 1.0 => {
                 Some(format!("target more layers, or ask for at least {:.4}", up(*least)))
+            }
+            Self::Overcomplete { .. } => {
+                Some("they are for training, and collapsed after it: `compress finetune`, `compress train`".to_owned())
             }
             Self::Memory { .. } => Some("raise `--memory-limit` or ignore the layer".to_owned()),
             Self::Checkpoint(error) => error.hint(),

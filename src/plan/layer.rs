@@ -48,7 +48,7 @@ impl LayerPlan {
     ) -> Self {
         let item = computed_bytes(entry.dtype);
         let (rows, cols) = (unfolding.rows(), unfolding.cols());
-        let (elements, factors) = (unfolding.parameters(), rank * unfolding.parameters_per_rank());
+        let (elements, factors) = (unfolding.parameters(), unfolding.factored_parameters(rank));
         let working = linalg::working_bytes(rows, cols, rank, item, recipe.svd);
         // The file's bytes, the elements, the decomposition, the factors as matrices and as bytes.
         let memory_bytes =

@@ -38,6 +38,9 @@ pub(super) fn alone(rule: RankRule, layer: &Candidate<'_>, round_to: usize) -> u
     let down = |rank: usize| (rank / round_to * round_to).max(round_to).min(most);
     match rule {
         RankRule::Rank(rank) => down(rank.min(most)),
+        RankRule::RankRatio(ratio) if ratio > 1.0 => {
+            ((ratio * most as f64).round() as usize).next_multiple_of(round_to)
+        }
         RankRule::RankRatio(ratio) => down(((ratio * most as f64).round() as usize).max(1)),
         // Energy promises an error: rounding keeps the promise.
         RankRule::Energy(energy) => {

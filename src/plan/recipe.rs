@@ -213,6 +213,10 @@ impl Recipe {
             if rule.scheme == Some(Scheme::Matrix) {
                 problems.push("scheme is for convolutions: `spatial` or `channel`".to_owned());
             }
+            let alone = matches!(rule.rank, None | Some(RankRule::Rank(_) | RankRule::RankRatio(_)));
+            if rule.scheme == Some(Scheme::Deep) && !alone {
+                problems.push("scheme `deep` takes its rank from rank or rank_ratio".to_owned());
+            }
         }
         if self.rules.iter().filter(|rule| matches!(rule.rank, Some(RankRule::Keep(_)))).count() > 1 {
             problems.push(

@@ -39,13 +39,21 @@ pub enum Effect {
     Ignore,
 }
 
+impl Rule {
+    /// Whether its factors have more elements than the weights that they stand for, and are meant to.
+    #[must_use]
+    pub fn is_overcomplete(&self) -> bool {
+        self.scheme == Some(Scheme::Deep) || matches!(self.rank, Some(RankRule::RankRatio(ratio)) if ratio > 1.0)
+    }
+}
+
 /// How the rank of a layer is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RankRule {
     /// The same rank everywhere.
     Rank(usize),
-    /// `round(f min(m, n))`, at least 1.
+    /// `round(f min(m, n))`, at least 1; above 1 the factors are overcomplete, for training.
     RankRatio(f64),
     /// The least rank that keeps this part of the squared norm.
     Energy(f64),
@@ -99,6 +107,7 @@ impl RankRule {
     /// What is wrong with the number, if anything.
     pub(super) fn problem(self) -> Option<String> {
         let value = match self {
+            Self::RankRatio(ratio) if ratio > 1.0 && ratio.is_finite() => return None,
             Self::Rank(0) => return Some("rank is 0, expected at least 1".to_owned()),
             Self::Rank(_) => return None,
             Self::RankRatio(value) | Self::Energy(value) | Self::Keep(value) | Self::LayerKeep(value) => {

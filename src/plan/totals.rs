@@ -72,7 +72,7 @@ impl Totals {
                     totals.layer_parameters_after += unfolding.parameters() as u64;
                     continue;
                 }
-                totals.layer_parameters_after += (layer.rank * unfolding.parameters_per_rank()) as u64;
+                totals.layer_parameters_after += unfolding.factored_parameters(layer.rank) as u64;
                 totals.multiply_adds_after -= unfolding.multiply_adds() as u64;
                 totals.multiply_adds_after += layer.multiply_adds_after(unfolding);
             }

@@ -35,6 +35,16 @@ pub struct CheckResult {
     pub message: String,
 }
 
+impl CheckResult {
+    /// Whether a network is good enough.
+    pub(crate) fn accuracy(found: f64, least: f64) -> Self {
+        let passed = found >= least;
+        let comparison = if passed { "at least" } else { "less than" };
+        let message = format!("the accuracy is {:.2} %, {comparison} {:.2} %", 100.0 * found, 100.0 * least);
+        Self { check: "min_accuracy", limit: Some(least), found: Some(found), passed, layer: None, message }
+    }
+}
+
 impl CompressReport {
     /// Holds checks against the result.
     pub fn check(&mut self, checks: &[Check]) {

@@ -163,7 +163,7 @@ impl CompressReport {
                 .collect();
             for (name, unfolding) in &uses {
                 let after = match plan.recipe.save {
-                    Save::Factored => (layer.rank * unfolding.parameters_per_rank()) as u64,
+                    Save::Factored => unfolding.factored_parameters(layer.rank) as u64,
                     Save::Collapsed => unfolding.parameters() as u64,
                 };
                 let spectrum = outcome.and_then(|o| o.spectrum.clone()).or_else(|| layer.spectrum.clone());

@@ -6,6 +6,7 @@
 mod checks;
 mod compress;
 mod compress_text;
+mod evaluate;
 mod html;
 mod inspect;
 mod page;
@@ -17,6 +18,7 @@ mod verify;
 pub use checks::{Check, CheckResult};
 pub(crate) use compress::Outcome;
 pub use compress::{CompressReport, LayerReport, LeftDense, SCHEMA_VERSION, Summary, WorstError};
+pub use evaluate::EvaluateReport;
 pub use html::html;
 pub use inspect::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
 pub use progress::TerminalProgress;

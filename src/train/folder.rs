@@ -87,6 +87,33 @@ impl RunFolder {
         self.checkpoint("state").is_file()
     }
 
+    /// Removes what a run wrote, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// - files that cannot be removed
+    pub fn clear(&self) -> std::io::Result<()> {
+        for name in ["model.safetensors", "metrics.jsonl", "report.html", "report.json", "options.toml"] {
+            let path = self.path(name);
+            if path.is_file() {
+                std::fs::remove_file(path)?;
+            }
+        }
+        for name in ["best", "last", "state"] {
+            let path = self.checkpoint(name);
+            if path.is_file() {
+                std::fs::remove_file(path)?;
+            }
+        }
+        for entry in self.root.read_dir()? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("events.out.tfevents.") {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a network under a path of this folder, replacing what is there.
     ///
     /// # Errors

@@ -1,3 +1,1 @@
 //! Layers, operations and the computation under them.
-
-mod scratch;

@@ -1,0 +1,123 @@
+//! A checkpoint factored in memory, for what goes on with it.
+
+use super::weights::decompose_error;
+use super::{CommandError, compress, side_files};
+use crate::checkpoint::{Checkpoint, Record};
+use crate::decompose::{Factor, overcomplete};
+use crate::layers::{State, Stored, initial};
+use crate::linalg::SvdOptions;
+use crate::plan::{Job, LayerEvent, LayerPlan, Limits, Plan, Progress, Stage, TensorAction, run_jobs};
+use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// How factors start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Initialization {
+    /// From the truncated SVD of the dense weight.
+    #[default]
+    Spectral,
+    /// Each as a layer of its own, at random.
+    Default,
+}
+
+/// Reads a checkpoint and replaces its planned layers by their factors; also says what the record of it is.
+pub(super) fn factor_state(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    initialization: Initialization,
+    seed: u64,
+    limits: Limits,
+    progress: &dyn Progress,
+) -> Result<(State, Record), CommandError> {
+    let mut read = State::read(checkpoint)?;
+    let jobs: Vec<Job<&LayerPlan>> = plan
+        .layers
+        .iter()
+        .map(|layer| Job { item: layer, work: layer.work, memory_bytes: layer.memory_bytes })
+        .collect();
+    progress.begin(Stage::Factoring, jobs.len(), jobs.iter().map(|job| job.work).sum());
+    let factored = run_jobs(&jobs, limits, |layer| {
+        progress.started(&layer.layer);
+        let start = Instant::now();
+        let done = factor_layer(&read, layer, plan, initialization, seed)?;
+        let mut event = LayerEvent::new(&layer.layer, start.elapsed().as_secs_f64());
+        event.rank = Some(layer.rank);
+        event.relative_error = Some(done.1);
+        progress.finished(&event, layer.work);
+        Ok::<_, CommandError>(done)
+    });
+    progress.end();
+    let factored = factored?;
+    let errors: Vec<f64> = factored.iter().map(|(_, error)| *error).collect();
+    let config = side_files::named_dtypes(checkpoint.config(), plan.recipe.dtype);
+    let record = compress::record(plan, &errors, &config);
+    let mut factors: BTreeMap<&str, Vec<Factor<f32>>> = BTreeMap::new();
+    for (layer, (chain, _)) in plan.layers.iter().zip(factored) {
+        for (tensor, _, unfolding) in &layer.tied {
+            let tied = unfolding.convert_chain(&layer.unfolding, &chain).map_err(decompose_error(tensor))?;
+            factors.insert(tensor, tied);
+        }
+        factors.insert(&layer.tensor, chain);
+    }
+    let mut state = State { modules: record.modules.clone(), ..State::default() };
+    for tensor in &plan.tensors {
+        let chain = factors.remove(tensor.name.as_str());
+        let stored = read.tensors.swap_remove(&tensor.name);
+        match (tensor.action, chain, stored, tensor.outputs.as_slice()) {
+            (TensorAction::Factored | TensorAction::Collapsed, Some(chain), ..) => {
+                for (output, factor) in tensor.outputs.iter().zip(chain) {
+                    let dtype = output.dtype;
+                    let tensor = Tensor::from_vec(factor.data, factor.shape, &Device::Cpu)?;
+                    state.tensors.insert(output.name.clone(), Stored::Floating { tensor, dtype });
+                }
+            }
+            (_, _, Some(Stored::Floating { tensor, .. }), [output]) => {
+                let dtype = output.dtype;
+                state.tensors.insert(output.name.clone(), Stored::Floating { tensor, dtype });
+            }
+            (_, _, Some(other), [output]) => {
+                state.tensors.insert(output.name.clone(), other);
+            }
+            _ => {}
+        }
+    }
+    Ok((state, record))
+}
+
+fn factor_layer(
+    state: &State,
+    layer: &LayerPlan,
+    plan: &Plan,
+    initialization: Initialization,
+    seed: u64,
+) -> Result<(Vec<Factor<f32>>, f64), CommandError> {
+    let name = layer.tensor.as_str();
+    let Some(weight) = state.tensors.get(name).and_then(Stored::tensor) else {
+        let problem = format!("expected the tensor `{name}`, which is missing");
+        return Err(CommandError::RecordMismatch { module: layer.layer.clone(), problem });
+    };
+    if initialization == Initialization::Default {
+        let factor = |(index, shape): (usize, Vec<usize>)| {
+            let fan_in: usize = shape.iter().skip(1).product();
+            let deviation = (2.0 / fan_in.max(1) as f64).sqrt();
+            let name = format!("{}.{index}.weight", layer.layer);
+            let data = initial::normal(seed, &name, shape.iter().product(), deviation);
+            Factor { shape, data }
+        };
+        let shapes = layer.unfolding.factor_shapes(layer.rank);
+        // Nothing is approximated.
+        return Ok((shapes.into_iter().enumerate().map(factor).collect(), 1.0));
+    }
+    let data: Vec<f64> = weight.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
+    let options = SvdOptions { method: plan.recipe.svd, threads: 1 };
+    let done =
+        overcomplete(&data, &layer.unfolding, layer.rank, &options, seed).map_err(decompose_error(name))?;
+    let narrow = |factor: Factor<f64>| Factor {
+        data: factor.data.into_iter().map(|x| x as f32).collect(),
+        shape: factor.shape,
+    };
+    Ok((done.factors.into_iter().map(narrow).collect(), done.relative_error))
+}

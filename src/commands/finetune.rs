@@ -1,0 +1,84 @@
+use super::training::{self, RunOptions, RunOutcome, Start};
+use super::{CommandError, factoring, factoring::Initialization};
+use crate::checkpoint::{Checkpoint, Source};
+use crate::layers::State;
+use crate::models::Architecture;
+use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe};
+use crate::train::TrainingProgress;
+use serde_json::json;
+
+/// What [`finetune`] is to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FinetuneOptions {
+    /// The checkpoint, dense or factored.
+    pub source: Source,
+    /// Which layers of a dense one are factored; none to train it as it is.
+    pub recipe: Option<Recipe>,
+    /// The architecture, where the checkpoint's names do not tell.
+    pub architecture: Option<Architecture>,
+    /// How much of the machine factoring uses.
+    pub limits: Limits,
+    /// The run.
+    pub run: RunOptions,
+}
+
+impl FinetuneOptions {
+    /// Fine-tuning of this checkpoint.
+    #[must_use]
+    pub fn new(source: Source, recipe: Option<Recipe>, run: RunOptions) -> Self {
+        Self { source, recipe, architecture: None, limits: Limits::default(), run }
+    }
+}
+
+/// Trains a checkpoint on: a dense one whose layers are factored first, a factored one, or a dense one as it is.
+///
+/// # Determinism
+///
+/// On the CPU the result depends on the checkpoint, the data and the options alone, also when the run was interrupted and
+/// continued.
+///
+/// # Errors
+///
+/// - what [`super::compress()`] refuses of a recipe;
+/// - [`CommandError::Usage`] for a recipe on a checkpoint that is factored already;
+/// - [`CommandError::Architecture`], [`CommandError::Network`], [`CommandError::Unfit`], [`CommandError::Train`]
+pub fn finetune(
+    options: &FinetuneOptions,
+    factoring_progress: &dyn Progress,
+    progress: &dyn TrainingProgress,
+) -> Result<RunOutcome, CommandError> {
+    let checkpoint = Checkpoint::open(&options.source)?;
+    let (state, record) = match (&options.recipe, checkpoint.record()) {
+        (None, record) => (State::read(&checkpoint)?, record.cloned()),
+        (Some(_), Some(record)) => {
+            return Err(CommandError::Usage(format!(
+                "`{}` is factored already, in {} layers: it takes no rank",
+                options.source,
+                record.modules.len()
+            )));
+        }
+        (Some(recipe), None) => {
+            let mut plan_options = PlanOptions::new(options.limits, false);
+            plan_options.overcomplete = true;
+            let plan = Plan::new(&checkpoint, recipe, &plan_options, factoring_progress)?;
+            let (initialization, seed) = (Initialization::Spectral, options.run.training.seed);
+            let (state, record) = factoring::factor_state(
+                &checkpoint,
+                &plan,
+                initialization,
+                seed,
+                options.limits,
+                factoring_progress,
+            )?;
+            (state, Some(record))
+        }
+    };
+    let origin = json!({
+        "checkpoint": options.source.to_string(),
+        "recipe": options.recipe.as_ref().map(Recipe::to_json),
+        "tensors": state.fingerprint()?,
+    });
+    let start = Start { state, record, architecture: options.architecture, origin };
+    training::run(start, &options.run, progress)
+}

@@ -1,0 +1,84 @@
+//! Networks and data, opened for what goes on with them.
+
+use super::CommandError;
+use crate::checkpoint::{Checkpoint, Source};
+use crate::data::{DataSource, ImageDataset, Loader, LoaderOptions, Normalization, Split};
+use crate::layers::{Builder, Execution, State};
+use crate::models::{Architecture, Network};
+use candle_core::Device;
+use std::sync::Arc;
+
+/// The network of a checkpoint's tensors, its architecture as named or as its tensors tell.
+pub(super) fn network(
+    state: &State,
+    named: Option<Architecture>,
+    execution: Execution,
+    device: &Device,
+) -> Result<Network, CommandError> {
+    let told = Architecture::detect(state);
+    let architecture = match (named, told) {
+        // A name says nothing of classes and channels.
+        (Some(named), Ok(told)) => named.with_classes(told.classes).with_channels(told.channels),
+        (Some(named), Err(_)) => named,
+        (None, told) => told?,
+    };
+    let builder = Builder::new(state, device).with_execution(execution);
+    Ok(Network::build(&architecture, &builder)?)
+}
+
+/// The network of a checkpoint, and its tensors.
+pub(super) fn open(
+    source: &Source,
+    named: Option<Architecture>,
+    execution: Execution,
+    device: &Device,
+) -> Result<(Checkpoint, State, Network), CommandError> {
+    let checkpoint = Checkpoint::open(source)?;
+    let state = State::read(&checkpoint)?;
+    let network = network(&state, named, execution, device)?;
+    Ok((checkpoint, state, network))
+}
+
+/// The samples of a split, the first `limit` of them.
+pub(super) fn dataset(
+    data: &DataSource,
+    split: Split,
+    limit: Option<usize>,
+) -> Result<Arc<ImageDataset>, CommandError> {
+    let dataset = ImageDataset::open(data, split)?;
+    Ok(Arc::new(match limit {
+        Some(limit) => dataset.limit(limit),
+        None => dataset,
+    }))
+}
+
+/// Batches in order, as they are, for evaluation.
+pub(super) fn plain_loader(
+    dataset: Arc<ImageDataset>,
+    batch_size: usize,
+    normalization: Option<&Normalization>,
+    workers: Option<usize>,
+) -> Result<Loader, CommandError> {
+    let mut options = LoaderOptions::new(batch_size);
+    options.normalization = normalization.cloned();
+    options.workers = workers.unwrap_or(options.workers);
+    Ok(Loader::new(dataset, options)?)
+}
+
+/// Refuses data that a network was not made for.
+pub(super) fn check(network: &Network, loader: &Loader) -> Result<(), CommandError> {
+    let architecture = network.architecture();
+    let [channels, ..] = loader.shape();
+    let classes = loader.dataset().classes();
+    let mut problems = Vec::new();
+    if classes != architecture.classes {
+        problems.push(format!("the data has {classes} classes, the network {}", architecture.classes));
+    }
+    if channels != architecture.channels {
+        problems.push(format!(
+            "the data's pictures have {channels} channels, the network takes {}",
+            architecture.channels
+        ));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(CommandError::Unfit { problems }) }
+}
