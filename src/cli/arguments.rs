@@ -3,7 +3,9 @@
 use super::values::{
     AllocateValue, ConvSchemeValue, DtypeValue, SaveValue, Size, SvdValue, limit, part, positive,
 };
+use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use crate::checkpoint::Source;
+use crate::data::DataSource;
 use crate::plan::Limits;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -35,6 +37,12 @@ pub(super) enum Command {
     Collapse(CollapseArguments),
     /// Recompute every layer's error and compare it with the record
     Verify(VerifyArguments),
+    /// Train a checkpoint on, its layers factored first or already
+    Finetune(Box<FinetuneArguments>),
+    /// Train a network from scratch: dense, factored or overcomplete
+    Train(Box<TrainArguments>),
+    /// Measure a network's accuracy, size and speed
+    Evaluate(EvaluateArguments),
     /// Say what a checkpoint holds and what factoring its layers would cost and lose
     Inspect(InspectArguments),
     /// Print a shell's completions
@@ -57,6 +65,78 @@ pub(super) struct CompressArguments {
     #[arg(value_name = "CHECKPOINT", required = true, help_heading = "Input")]
     pub(super) checkpoint: Option<Source>,
 
+    #[command(flatten)]
+    pub(super) selection: SelectionArguments,
+
+    /// How convolutions are split in two [default: spatial]
+    #[arg(long, value_name = "SCHEME", value_enum, help_heading = "Rank")]
+    pub(super) conv_scheme: Option<ConvSchemeValue>,
+
+    #[command(flatten)]
+    pub(super) machine: MachineArguments,
+
+    /// Where the result goes: a folder for a folder, a file for a file
+    ///
+    /// A file's result goes to a folder when the name ends in a slash.
+    #[arg(long, short, value_name = "PATH", required_unless_present = "dry_run", help_heading = "Output")]
+    pub(super) out: Option<PathBuf>,
+
+    /// Save the factors, or multiply them out [default: factored]
+    #[arg(long, value_name = "FORM", value_enum, help_heading = "Output")]
+    pub(super) save: Option<SaveValue>,
+
+    /// Element type of the parameters written [default: keep]
+    #[arg(long, value_name = "DTYPE", value_enum, help_heading = "Output")]
+    pub(super) dtype: Option<DtypeValue>,
+
+    /// Largest file of a folder [default: 5GB]
+    #[arg(long, value_name = "SIZE", help_heading = "Output")]
+    pub(super) max_shard_size: Option<Size>,
+
+    /// Re-estimate batch normalization on training pictures: cifar10:DIR, images:DIR, ...
+    ///
+    /// For convolutional networks that `compress evaluate` knows; needs neither labels nor training.
+    #[arg(long, value_name = "DATA", conflicts_with = "dry_run", help_heading = "Output")]
+    pub(super) recalibrate: Option<DataSource>,
+
+    /// Replace an existing output, at the end and at once
+    #[arg(long, help_heading = "Output")]
+    pub(super) overwrite: bool,
+
+    /// Print what would happen to every tensor, and write nothing
+    ///
+    /// No SVD is computed unless the rank rule needs spectra.
+    #[arg(long, help_heading = "Output")]
+    pub(super) dry_run: bool,
+
+    /// Print one JSON document instead of tables
+    #[arg(long, help_heading = "Report")]
+    pub(super) json: bool,
+
+    /// Write a page with tables, spectra and charts
+    #[arg(long, value_name = "FILE.html", help_heading = "Report")]
+    pub(super) report: Option<PathBuf>,
+
+    /// Show no progress
+    #[arg(long, short, help_heading = "Report")]
+    pub(super) quiet: bool,
+
+    /// Exit with 3 if a layer's relative error is larger
+    #[arg(long, value_name = "F", value_parser = limit, allow_negative_numbers = true, help_heading = "Checks")]
+    pub(super) max_error: Option<f64>,
+
+    /// Exit with 3 if more of all parameters is kept
+    #[arg(long, value_name = "F", value_parser = limit, allow_negative_numbers = true, help_heading = "Checks")]
+    pub(super) max_keep: Option<f64>,
+
+    /// Exit with 3 if no layer was factored
+    #[arg(long, help_heading = "Checks")]
+    pub(super) fail_if_unchanged: bool,
+}
+
+/// Which layers are factored, and their ranks.
+#[derive(Args, Debug)]
+pub(super) struct SelectionArguments {
     /// Read rules from a recipe
     ///
     /// A TOML file; or what an earlier run wrote (a folder, a .safetensors file, report.json), whose recipe
@@ -106,68 +186,9 @@ pub(super) struct CompressArguments {
     #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = "Rank")]
     pub(super) round_to: Option<usize>,
 
-    /// How convolutions are split in two [default: spatial]
-    #[arg(long, value_name = "SCHEME", value_enum, help_heading = "Rank")]
-    pub(super) conv_scheme: Option<ConvSchemeValue>,
-
     /// How the truncated SVD is computed [default: auto]
     #[arg(long, value_name = "METHOD", value_enum, help_heading = "Numerics")]
     pub(super) svd: Option<SvdValue>,
-
-    #[command(flatten)]
-    pub(super) machine: MachineArguments,
-
-    /// Where the result goes: a folder for a folder, a file for a file
-    ///
-    /// A file's result goes to a folder when the name ends in a slash.
-    #[arg(long, short, value_name = "PATH", required_unless_present = "dry_run", help_heading = "Output")]
-    pub(super) out: Option<PathBuf>,
-
-    /// Save the factors, or multiply them out [default: factored]
-    #[arg(long, value_name = "FORM", value_enum, help_heading = "Output")]
-    pub(super) save: Option<SaveValue>,
-
-    /// Element type of the parameters written [default: keep]
-    #[arg(long, value_name = "DTYPE", value_enum, help_heading = "Output")]
-    pub(super) dtype: Option<DtypeValue>,
-
-    /// Largest file of a folder [default: 5GB]
-    #[arg(long, value_name = "SIZE", help_heading = "Output")]
-    pub(super) max_shard_size: Option<Size>,
-
-    /// Replace an existing output, at the end and at once
-    #[arg(long, help_heading = "Output")]
-    pub(super) overwrite: bool,
-
-    /// Print what would happen to every tensor, and write nothing
-    ///
-    /// No SVD is computed unless the rank rule needs spectra.
-    #[arg(long, help_heading = "Output")]
-    pub(super) dry_run: bool,
-
-    /// Print one JSON document instead of tables
-    #[arg(long, help_heading = "Report")]
-    pub(super) json: bool,
-
-    /// Write a page with tables, spectra and charts
-    #[arg(long, value_name = "FILE.html", help_heading = "Report")]
-    pub(super) report: Option<PathBuf>,
-
-    /// Show no progress
-    #[arg(long, short, help_heading = "Report")]
-    pub(super) quiet: bool,
-
-    /// Exit with 3 if a layer's relative error is larger
-    #[arg(long, value_name = "F", value_parser = limit, allow_negative_numbers = true, help_heading = "Checks")]
-    pub(super) max_error: Option<f64>,
-
-    /// Exit with 3 if more of all parameters is kept
-    #[arg(long, value_name = "F", value_parser = limit, allow_negative_numbers = true, help_heading = "Checks")]
-    pub(super) max_keep: Option<f64>,
-
-    /// Exit with 3 if no layer was factored
-    #[arg(long, help_heading = "Checks")]
-    pub(super) fail_if_unchanged: bool,
 }
 
 #[derive(Args, Debug)]

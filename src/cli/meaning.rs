@@ -1,9 +1,10 @@
 //! What the typed arguments mean: a recipe and options.
 
-use super::arguments::CompressArguments;
+use super::arguments::{CompressArguments, SelectionArguments};
 use super::output::Failure;
 use crate::checkpoint::{Checkpoint, RECORD_KEY, Source};
 use crate::commands::CompressOptions;
+use crate::decompose::Scheme;
 use crate::plan::{Effect, Pattern, RankRule, Recipe, Rule, Selector};
 use crate::report::Check;
 use anyhow::Context as _;
@@ -21,6 +22,7 @@ pub(super) fn compress_options(
     options.output.clone_from(&arguments.out);
     options.limits = arguments.machine.limits();
     options.overwrite = arguments.overwrite;
+    options.recalibrate.clone_from(&arguments.recalibrate);
     options.dry_run = arguments.dry_run;
     // A dry run measures no error: what the spectra promise stands in for it.
     options.spectra = arguments.report.is_some() || (arguments.dry_run && arguments.max_error.is_some());
@@ -31,7 +33,7 @@ pub(super) fn compress_options(
 }
 
 fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe, Failure> {
-    let mut recipe = match &arguments.recipe {
+    let mut recipe = match &arguments.selection.recipe {
         Some(path) => read_recipe(path)?,
         None => Recipe::default(),
     };
@@ -44,20 +46,31 @@ fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe,
     if let Some(scheme) = arguments.conv_scheme {
         recipe.conv_scheme = scheme.into();
     }
-    if let Some(allocate) = arguments.allocate {
+    recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
+    select(&mut recipe, &arguments.selection, None, matches)?;
+    Ok(recipe)
+}
+
+/// Adds to a recipe what the flags say of layers and ranks.
+pub(super) fn select(
+    recipe: &mut Recipe,
+    selection: &SelectionArguments,
+    scheme: Option<Scheme>,
+    matches: &ArgMatches,
+) -> Result<(), Failure> {
+    if let Some(allocate) = selection.allocate {
         recipe.allocate = allocate.into();
     }
-    if let Some(svd) = arguments.svd {
+    if let Some(svd) = selection.svd {
         recipe.svd = svd.into();
     }
-    recipe.round_to = arguments.round_to.or(recipe.round_to);
-    recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
-    let rule = flag_rule(arguments, matches)?;
+    recipe.round_to = selection.round_to.or(recipe.round_to);
+    let rule = flag_rule(selection, scheme, matches)?;
     match &rule {
-        Some(rule) if rule.rank.is_none() && (!arguments.target.is_empty() || recipe.rules.is_empty()) => {
+        Some(rule) if rule.rank.is_none() && (!selection.target.is_empty() || recipe.rules.is_empty()) => {
             return Err(Failure::usage(no_rank("the selected layers get no rank")));
         }
-        None if recipe.rules.is_empty() && arguments.recipe.is_none() => {
+        None if recipe.rules.is_empty() && selection.recipe.is_none() => {
             return Err(Failure::usage(no_rank("no rank is given")));
         }
         _ => {}
@@ -68,8 +81,7 @@ fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe,
     if recipe.rules.is_empty() {
         return Err(Failure::new("the recipe has no rule".to_owned()));
     }
-    recipe.check().map_err(|error| Failure::new(error.to_string()))?;
-    Ok(recipe)
+    recipe.check().map_err(|error| Failure::new(error.to_string()))
 }
 
 fn no_rank(what: &str) -> String {
@@ -77,7 +89,11 @@ fn no_rank(what: &str) -> String {
 }
 
 /// The rule that the flags describe, if they do: selectors in the order in which they were written.
-fn flag_rule(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Option<Rule>, Failure> {
+fn flag_rule(
+    arguments: &SelectionArguments,
+    scheme: Option<Scheme>,
+    matches: &ArgMatches,
+) -> Result<Option<Rule>, Failure> {
     let mut selectors: Vec<(usize, Selector)> = Vec::new();
     for (flag, texts, effect) in
         [("target", &arguments.target, Effect::Target), ("ignore", &arguments.ignore, Effect::Ignore)]
@@ -95,16 +111,18 @@ fn flag_rule(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Opti
         .or(arguments.rank_ratio.map(RankRule::RankRatio))
         .or(arguments.energy.map(RankRule::Energy))
         .or(arguments.keep.map(RankRule::Keep))
-        .or(arguments.layer_keep.map(RankRule::LayerKeep));
+        .or(arguments.layer_keep.map(RankRule::LayerKeep))
+        // Three factors are of full rank unless they are told not to be.
+        .or((scheme == Some(Scheme::Deep)).then_some(RankRule::RankRatio(1.0)));
     if selectors.is_empty() && rank.is_none() {
         return Ok(None);
     }
     let selectors = selectors.into_iter().map(|(_, selector)| selector).collect();
-    Ok(Some(Rule { selectors, rank, ..Rule::default() }))
+    Ok(Some(Rule { selectors, scheme, rank, ..Rule::default() }))
 }
 
 /// A recipe from a TOML file, or from what an earlier run wrote.
-fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
+pub(super) fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
     let place = path.display();
     let is_checkpoint = path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors");
     let stored = if is_checkpoint {

@@ -11,6 +11,8 @@
 mod arguments;
 mod meaning;
 mod output;
+mod training_arguments;
+mod training_meaning;
 mod values;
 
 use crate::commands::{self, CollapseOptions, InspectOptions, VerifyOptions};
@@ -18,7 +20,9 @@ use crate::plan::{Pattern, Recipe};
 use crate::report;
 use arguments::{Cli, CollapseArguments, Command, CompressArguments, InspectArguments, VerifyArguments};
 use clap::{CommandFactory, FromArgMatches};
+use crate::train::{TrainingProgress, Unheard};
 use output::{Failure, print};
+use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
@@ -54,6 +58,9 @@ pub fn run() -> ExitCode {
         None => compress(&cli.compress, &matches),
         Some(Command::Collapse(arguments)) => collapse(arguments),
         Some(Command::Verify(arguments)) => verify(arguments),
+        Some(Command::Finetune(arguments)) => finetune(&arguments, &matches),
+        Some(Command::Train(arguments)) => train(&arguments, &matches),
+        Some(Command::Evaluate(arguments)) => evaluate(arguments),
         Some(Command::Inspect(arguments)) => inspect(arguments),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { directory }) => man(directory.as_deref()),
@@ -81,7 +88,7 @@ fn progress(quiet: bool) -> Box<dyn crate::plan::Progress> {
 fn compress(arguments: &CompressArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
     let options = meaning::compress_options(arguments, matches)?;
     if let Some(page) = &arguments.report {
-        meaning::refuse_page(page, arguments.recipe.as_deref(), &options)?;
+        meaning::refuse_page(page, arguments.selection.recipe.as_deref(), &options)?;
     }
     let progress = progress(arguments.quiet);
     let report = commands::compress(&options, &*progress)?;
@@ -124,6 +131,54 @@ fn verify(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
     output::flush()?;
     for failure in report.failures() {
         output::check_failed(&failure);
+    }
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+}
+
+fn training_progress(quiet: bool) -> Box<dyn TrainingProgress> {
+    if quiet {
+        Box::new(Unheard)
+    } else {
+        Box::new(report::TerminalTraining::new(std::io::stderr().is_terminal()))
+    }
+}
+
+fn finetune(arguments: &FinetuneArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
+    let options = training_meaning::finetune_options(arguments, of_command(matches))?;
+    let quiet = arguments.run.quiet;
+    let outcome = commands::finetune(&options, &*progress(quiet), &*training_progress(quiet))?;
+    finished(&outcome, arguments.run.json)
+}
+
+fn train(arguments: &TrainArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
+    let options = training_meaning::train_options(arguments, of_command(matches))?;
+    let quiet = arguments.run.quiet;
+    let outcome = commands::train(&options, &*progress(quiet), &*training_progress(quiet))?;
+    finished(&outcome, arguments.run.json)
+}
+
+/// What was typed after the name of a command.
+fn of_command(matches: &clap::ArgMatches) -> &clap::ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| matches)
+}
+
+fn finished(report: &report::TrainingReport, json: bool) -> Result<ExitCode, Failure> {
+    print(&if json { report.to_json() } else { report.to_text() })?;
+    output::flush()?;
+    for check in report.checks.iter().filter(|check| !check.passed) {
+        output::check_failed(&check.message);
+    }
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+}
+
+fn evaluate(arguments: EvaluateArguments) -> Result<ExitCode, Failure> {
+    let (quiet, json) = (arguments.quiet, arguments.json);
+    let options = training_meaning::evaluate_options(arguments);
+    let report = commands::evaluate(&options, &*training_progress(quiet))?;
+    print(&if json { report.to_json() } else { report.to_text() })?;
+    output::flush()?;
+    for check in report.checks.iter().filter(|check| !check.passed) {
+        output::check_failed(&check.message);
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
 }

@@ -44,6 +44,14 @@ pub(super) fn part(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number above 0.
+pub(super) fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        Ok(_) | Err(_) => Err("expected a number above 0".to_owned()),
+    }
+}
+
 /// A number from 0 up.
 pub(super) fn limit(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
