@@ -258,6 +258,6 @@ fn each_line(
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MetricsError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MetricsError {
     move |source| MetricsError::File { action, path: path.to_owned(), source }
 }

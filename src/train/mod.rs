@@ -13,6 +13,7 @@
 //! Layers and their gradients are in [`crate::layers`].
 
 mod accuracy;
+mod average;
 mod clip;
 mod distillation;
 mod error;
@@ -20,10 +21,13 @@ mod gradients;
 mod loss;
 mod metrics;
 mod optimizer;
+mod pruning;
 mod schedule;
 mod slices;
+mod tensorboard;
 
 pub use accuracy::{Correct, correct};
+pub use average::Average;
 pub use clip::{clip_gradients, gradient_norm};
 pub use distillation::Distillation;
 pub use error::OptionError;
@@ -36,4 +40,6 @@ pub use optimizer::{
     AdamW, AdamWOptions, Decay, DecayTable, Lamb, LambOptions, Optimizer, OptimizerOptions, Sgd, SgdOptions,
     Update,
 };
+pub use pruning::{Masks, Pruning, PruningSchedule};
 pub use schedule::{LearningRate, Schedule};
+pub use tensorboard::EventWriter;
