@@ -1,9 +1,10 @@
 use super::weights::{self, Element, decompose_error, numeric_error};
-use super::{CommandError, model_card, side_files};
+use super::{CommandError, model_card, recalibrate, side_files};
 use crate::checkpoint::{
     Checkpoint, Dtype, ModuleRecord, OutputOptions, OutputTensor, RECORD_VERSION, Record, Source, Staging,
     dtype_name,
 };
+use crate::data::DataSource;
 use crate::decompose::{Factor, error_of, factor};
 use crate::linalg::SvdOptions;
 use crate::plan::{
@@ -35,6 +36,8 @@ pub struct CompressOptions {
     pub spectra: bool,
     /// What must hold for the result.
     pub checks: Vec<Check>,
+    /// Training pictures on which batch normalization is re-estimated.
+    pub recalibrate: Option<DataSource>,
 }
 
 impl CompressOptions {
@@ -50,6 +53,7 @@ impl CompressOptions {
             dry_run: false,
             spectra: false,
             checks: Vec::new(),
+            recalibrate: None,
         }
     }
 }
@@ -123,7 +127,11 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     };
     Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
     let staging = Staging::create(&output, &tensors)?;
-    write_kept(&checkpoint, &plan, &staging)?;
+    let statistics = match &options.recalibrate {
+        Some(data) => recalibrate::statistics(&checkpoint, &plan, data, options.limits)?,
+        None => BTreeMap::new(),
+    };
+    write_kept(&checkpoint, &plan, &statistics, &staging)?;
     let outcomes = factor_layers(&checkpoint, &plan, &staging, options.limits, progress)?;
 
     let errors: Vec<f64> = outcomes.iter().map(|outcome| outcome.relative_error).collect();
@@ -153,11 +161,21 @@ fn output_options(
 }
 
 /// Writes every tensor that is not factored.
-fn write_kept(checkpoint: &Checkpoint, plan: &Plan, staging: &Staging) -> Result<(), CommandError> {
+fn write_kept(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    statistics: &BTreeMap<String, Vec<f32>>,
+    staging: &Staging,
+) -> Result<(), CommandError> {
     for tensor in &plan.tensors {
         let (Some(entry), [output]) = (checkpoint.get(&tensor.name), tensor.outputs.as_slice()) else {
             continue;
         };
+        if let Some(elements) = statistics.get(&tensor.name) {
+            let bytes = f32::narrow(elements, output.dtype).map_err(numeric_error(&tensor.name))?;
+            staging.write(&output.name, &bytes)?;
+            continue;
+        }
         match tensor.action {
             TensorAction::Copied | TensorAction::Renamed => staging.copy(&output.name, checkpoint, entry)?,
             TensorAction::Converted => {

@@ -123,6 +123,12 @@ impl CommandError {
             Self::NotFactored { .. } => {
                 Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned())
             }
+            Self::Architecture(error) => Some(error.hint()),
+            Self::Data(error) => error.hint(),
+            Self::Train(error) => error.hint(),
+            Self::Taken { .. } => {
+                Some("--resume continues the run in it, --overwrite replaces it".to_owned())
+            }
             _ => None,
         }
     }

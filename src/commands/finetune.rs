@@ -1,9 +1,10 @@
-use super::training::{self, RunOptions, RunOutcome, Start};
-use super::{CommandError, factoring, factoring::Initialization};
+use super::training::{self, RunOptions, Start};
+use super::{CommandError, RunFile, factoring, factoring::Initialization};
 use crate::checkpoint::{Checkpoint, Source};
 use crate::layers::State;
 use crate::models::Architecture;
 use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe};
+use crate::report::TrainingReport;
 use crate::train::TrainingProgress;
 use serde_json::json;
 
@@ -47,7 +48,7 @@ pub fn finetune(
     options: &FinetuneOptions,
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
-) -> Result<RunOutcome, CommandError> {
+) -> Result<TrainingReport, CommandError> {
     let checkpoint = Checkpoint::open(&options.source)?;
     let (state, record) = match (&options.recipe, checkpoint.record()) {
         (None, record) => (State::read(&checkpoint)?, record.cloned()),
@@ -79,6 +80,7 @@ pub fn finetune(
         "recipe": options.recipe.as_ref().map(Recipe::to_json),
         "tensors": state.fingerprint()?,
     });
-    let start = Start { state, record, architecture: options.architecture, origin };
+    let (command, file) = ("finetune", RunFile::from(options));
+    let start = Start { command, file, state, record, architecture: options.architecture, origin };
     training::run(start, &options.run, progress)
 }

@@ -1,9 +1,10 @@
-use super::training::{self, RunOptions, RunOutcome, Start};
-use super::{CommandError, factoring, factoring::Initialization, networks};
+use super::training::{self, RunOptions, Start};
+use super::{CommandError, RunFile, factoring, factoring::Initialization, networks};
 use crate::checkpoint::{Checkpoint, OutputOptions};
 use crate::data::Split;
 use crate::models::{Architecture, Network};
 use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe};
+use crate::report::TrainingReport;
 use crate::train::TrainingProgress;
 use candle_core::Device;
 use serde_json::json;
@@ -48,7 +49,7 @@ pub fn train(
     options: &TrainOptions,
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
-) -> Result<RunOutcome, CommandError> {
+) -> Result<TrainingReport, CommandError> {
     let dataset = networks::dataset(&options.run.data, Split::Train, options.run.training.train_limit)?;
     let [channels, ..] = dataset.shape();
     let architecture = options.architecture.with_classes(dataset.classes()).with_channels(channels);
@@ -83,6 +84,7 @@ pub fn train(
         "recipe": options.recipe.as_ref().map(Recipe::to_json),
         "initialization": options.initialization,
     });
-    let start = Start { state, record, architecture: Some(architecture), origin };
+    let (command, file) = ("train", RunFile::from(options));
+    let start = Start { command, file, state, record, architecture: Some(architecture), origin };
     training::run(start, &options.run, progress)
 }

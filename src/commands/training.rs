@@ -1,14 +1,15 @@
 //! What fine-tuning and training from scratch have in common: a run.
 
-use super::{CommandError, DeviceName, networks};
+use super::recalibrate::recalibrate;
+use super::{CommandError, DeviceName, RunFile, networks};
 use crate::checkpoint::{Record, Source};
 use crate::data::{Augmentation, DataSource, ImageDataset, Loader, LoaderOptions, Split};
 use crate::layers::{Execution, State};
 use crate::models::{Architecture, Network};
 use crate::plan::Save;
-use crate::report::CheckResult;
+use crate::report::{TrainingReport, training_html};
 use crate::train::{
-    self, DecayTable, EpochMetrics, MetricsRecord, RunFolder, Session, SessionParts, Trainer, TrainingOptions,
+    self, EpochMetrics, MetricsRecord, RunFolder, Session, SessionParts, Trainer, TrainingOptions,
     TrainingProgress, read_metrics,
 };
 use candle_core::Device;
@@ -16,9 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// How many pictures the statistics of batch normalization are re-estimated on.
-const RECALIBRATION_IMAGES: usize = 5000;
 
 /// Which network of a run is its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,40 +89,14 @@ impl RunOptions {
 
 /// What a run starts from.
 pub(super) struct Start {
+    pub(super) command: &'static str,
     pub(super) state: State,
     pub(super) record: Option<Record>,
     pub(super) architecture: Option<Architecture>,
     /// What tells this start from others.
     pub(super) origin: Value,
-}
-
-/// What a run came to.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct RunOutcome {
-    /// The run's folder.
-    pub output: String,
-    /// What network it is.
-    pub architecture: String,
-    /// Parameters at the end, without those that were pruned.
-    pub parameters: usize,
-    /// How each parameter was decayed.
-    #[serde(skip)]
-    pub decay: DecayTable,
-    /// What was measured after each epoch, before the first one too.
-    pub epochs: Vec<EpochMetrics>,
-    /// The best epoch, and its accuracy.
-    pub best: Option<(usize, f64)>,
-    /// What must hold, and whether it does.
-    pub checks: Vec<CheckResult>,
-}
-
-impl RunOutcome {
-    /// Whether all that must hold does.
-    #[must_use]
-    pub fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.passed)
-    }
+    /// The options as they are kept in the run's folder.
+    pub(super) file: RunFile,
 }
 
 /// Trains from a start to the end, in the run's folder.
@@ -132,10 +104,10 @@ pub(super) fn run(
     start: Start,
     options: &RunOptions,
     progress: &dyn TrainingProgress,
-) -> Result<RunOutcome, CommandError> {
+) -> Result<TrainingReport, CommandError> {
     let device = options.device.open()?;
     let training = &options.training;
-    let Start { state, record, architecture, origin } = start;
+    let Start { command, state, record, architecture, origin, mut file } = start;
     let network = networks::network(&state, architecture, training.execution, &device)?;
     let (train, test) = loaders(options)?;
     networks::check(&network, &train)?;
@@ -151,8 +123,12 @@ pub(super) fn run(
     };
     let folder = RunFolder::new(&options.output);
     prepare(&folder, options)?;
+    file.arch = Some(*network.architecture());
+    let dense_parameters = dense_parameters(&network).or(
+        training.pruning.map(|_| network.parameters().count() as u64),
+    );
     if options.recalibrate && !options.resume {
-        recalibrate(&network, &train, options, &device, progress)?;
+        recalibrate(&network, &options.data, training, options.workers, &device, progress)?;
     }
     let architecture = network.architecture().to_string();
     let origin = json!({
@@ -167,8 +143,7 @@ pub(super) fn run(
     });
     let steps = train.batches_per_epoch().div_ceil(training.accumulate.max(1)) as u64;
     let trainer = Trainer::new(network, teacher, training, steps * training.epochs as u64, &device)?;
-    let decay = trainer.decay().clone();
-    progress.policy(&decay);
+    progress.policy(trainer.network().parameters(), trainer.decay());
     let parts = SessionParts {
         train,
         test,
@@ -179,6 +154,7 @@ pub(super) fn run(
         save_every: options.save_every,
     };
     let mut session = Session::new(trainer, parts, &device, options.resume)?;
+    folder.write_text("options.toml", &file.to_toml())?;
     session.run(progress)?;
     let result = match options.keep {
         Keep::Last => session.saved_state()?,
@@ -197,21 +173,37 @@ pub(super) fn run(
             _ => None,
         })
         .collect();
-    let best = session.position().best;
-    let accuracy = match options.keep {
-        Keep::Last => epochs.last().map(|epoch| epoch.test_accuracy),
-        Keep::Best => best.map(|(_, accuracy)| accuracy),
-    };
-    let check = |least: f64| CheckResult::accuracy(accuracy.unwrap_or(0.0), least);
-    Ok(RunOutcome {
-        output: options.output.display().to_string(),
-        architecture,
-        parameters: session.trainer().parameters_kept(),
-        decay,
-        epochs,
-        best,
-        checks: options.min_accuracy.map(check).into_iter().collect(),
-    })
+    let trainer = session.trainer();
+    let images = (session.images_per_epoch() * training.epochs) as u64;
+    let settings = serde_json::to_value(&file).unwrap_or_default();
+    let parameters = trainer.network().parameters();
+    let mut report = TrainingReport::new(architecture, parameters, trainer.decay(), epochs, images, settings);
+    report.command = command;
+    report.totals.parameters = trainer.parameters_kept() as u64;
+    if let Some(dense) = dense_parameters {
+        report = report.against_dense(dense);
+    }
+    report.output = Some(options.output.display().to_string());
+    if let Some(least) = options.min_accuracy {
+        let accuracy = match options.keep {
+            Keep::Last => report.epochs.last().map(|epoch| epoch.test_accuracy),
+            Keep::Best => report.best.map(|best| best.test_accuracy),
+        };
+        report.require_accuracy(accuracy.unwrap_or(0.0), least);
+    }
+    for (name, text) in [("report.json", report.to_json()), ("report.html", training_html(&report))] {
+        folder.write_text(name, &text)?;
+    }
+    Ok(report)
+}
+
+/// Parameters that the network would have if no layer were factored.
+fn dense_parameters(network: &Network) -> Option<u64> {
+    let factored = network.layers().iter().filter_map(|layer| layer.weight.chain());
+    let (now, dense) = factored.fold((0, 0), |(now, dense), chain| {
+        (now + chain.parameters(), dense + chain.unfolding().parameters())
+    });
+    (now != dense).then(|| (network.parameters().count() - now + dense) as u64)
 }
 
 /// Refuses a folder that is taken; makes room in one that is to be replaced.
@@ -252,21 +244,4 @@ fn loaders(options: &RunOptions) -> Result<(Loader, Loader), CommandError> {
 fn plain(dataset: Arc<ImageDataset>, options: &RunOptions) -> Result<Loader, CommandError> {
     let training = &options.training;
     networks::plain_loader(dataset, training.batch_size, training.normalization.as_ref(), options.workers)
-}
-
-/// Re-estimates the statistics of batch normalization on training data without augmentation.
-fn recalibrate(
-    network: &Network,
-    train: &Loader,
-    options: &RunOptions,
-    device: &Device,
-    progress: &dyn TrainingProgress,
-) -> Result<(), CommandError> {
-    let dataset = networks::dataset(&options.data, Split::Train, options.training.train_limit)?;
-    let loader = plain(dataset, options)?;
-    let batches = RECALIBRATION_IMAGES.div_ceil(options.training.batch_size).min(train.batches_per_epoch());
-    progress.pass("recalibrating", batches * options.training.batch_size);
-    train::recalibrate(network, &loader, batches, device, |images| progress.seen(images))?;
-    progress.passed();
-    Ok(())
 }

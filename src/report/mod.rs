@@ -6,12 +6,16 @@
 mod checks;
 mod compress;
 mod compress_text;
+mod curves;
 mod evaluate;
 mod html;
 mod inspect;
 mod page;
 mod progress;
 mod table;
+mod training;
+mod training_html;
+mod training_progress;
 mod units;
 mod verify;
 
@@ -23,5 +27,8 @@ pub use html::html;
 pub use inspect::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
 pub use progress::TerminalProgress;
 pub use table::{Align, Table};
+pub use training::{BestEpoch, TrainedParameter, TrainingReport, TrainingTotals};
+pub use training_html::training_html;
+pub use training_progress::TerminalTraining;
 pub use units::{count, error, seconds, size};
 pub use verify::{CollapseReport, VerifiedLayer, VerifyReport};

@@ -87,6 +87,24 @@ impl RunFolder {
         self.checkpoint("state").is_file()
     }
 
+    /// Writes a text file, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// - a folder that cannot be written
+    pub fn write_text(&self, name: &str, text: &str) -> Result<(), TrainError> {
+        let failed = |source| super::MetricsError::File { action: "write", path: self.path(name), source };
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.root)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.root)?;
+            std::io::Write::write_all(&mut file, text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(self.path(name))?;
+            Ok(())
+        };
+        Ok(write().map_err(failed)?)
+    }
+
     /// Removes what a run wrote, and nothing else.
     ///
     /// # Errors

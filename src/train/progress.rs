@@ -1,11 +1,12 @@
 use super::{DecayTable, EpochMetrics, StepOutcome};
+use crate::layers::Parameters;
 
 /// Hears of training as it goes on.
 pub trait TrainingProgress {
     /// Training begins or continues: epochs in all, steps in each, and steps that were taken already.
     fn begin(&self, _epochs: usize, _steps_per_epoch: u64, _done: u64) {}
     /// How each trained parameter is decayed.
-    fn policy(&self, _decay: &DecayTable) {}
+    fn policy(&self, _parameters: &Parameters, _decay: &DecayTable) {}
     /// A step was taken, in this epoch, counted from 1.
     fn step(&self, _epoch: usize, _outcome: &StepOutcome) {}
     /// A pass over data without training begins: what it is for, and its samples.

@@ -92,6 +92,12 @@ impl Session {
         &self.trainer
     }
 
+    /// Training samples in an epoch.
+    #[must_use]
+    pub fn images_per_epoch(&self) -> usize {
+        self.train.samples_per_epoch()
+    }
+
     /// How far the run is.
     #[must_use]
     pub fn position(&self) -> &Position {

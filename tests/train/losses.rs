@@ -15,13 +15,13 @@ fn all() -> Result<Vec<(Box<dyn Fn() -> Result<Loss>>, f64, Vec<f64>)>> {
     for loss in recorded.losses {
         let operation = CrossEntropy::new(&recorded.labels, loss.label_smoothing);
         let make = move || Ok(Loss::Labels(operation.clone()));
-        all.push((Box::new(make), loss.loss, loss.gradient));
+        all.push((Box::new(make), loss.value, loss.gradient));
     }
     for loss in recorded.distillations {
         let labels = CrossEntropy::new(&recorded.labels, loss.label_smoothing);
         let operation = Distillation::new(labels, &teacher, loss.temperature, loss.weight)?;
         let make = move || Ok(Loss::Teacher(operation.clone()));
-        all.push((Box::new(make), loss.loss, loss.gradient));
+        all.push((Box::new(make), loss.value, loss.gradient));
     }
     Ok(all)
 }

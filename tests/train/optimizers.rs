@@ -73,23 +73,22 @@ impl Reference {
         decay: Decay,
         penalty: &[f64],
     ) {
-        let count = self.p.len();
         match *options {
             OptimizerOptions::Sgd(SgdOptions { momentum, nesterov }) => {
-                for i in 0..count {
-                    let d = g[i] + self.pull(i, decay, penalty);
+                for (i, g) in g.iter().enumerate() {
+                    let d = g + self.pull(i, decay, penalty);
                     self.m[i] = momentum * self.m[i] + d;
                     self.p[i] -= rate * if nesterov { d + momentum * self.m[i] } else { self.m[i] };
                 }
             }
             OptimizerOptions::AdamW(AdamWOptions { beta1, beta2, epsilon }) => {
-                for i in 0..count {
-                    let u = self.direction(i, [beta1, beta2], epsilon, t, g[i]);
+                for (i, &g) in g.iter().enumerate() {
+                    let u = self.direction(i, [beta1, beta2], epsilon, t, g);
                     self.p[i] -= rate * (u + self.pull(i, decay, penalty));
                 }
             }
             OptimizerOptions::Lamb(LambOptions { beta1, beta2, epsilon }) => {
-                let u: Vec<f64> = (0..count)
+                let u: Vec<f64> = (0..self.p.len())
                     .map(|i| {
                         self.direction(i, [beta1, beta2], epsilon, t, g[i]) + self.pull(i, decay, penalty)
                     })

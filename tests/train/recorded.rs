@@ -6,66 +6,66 @@ use fnl::train::{GradientSum, OptimizerOptions};
 use indexmap::IndexMap;
 use serde::Deserialize;
 
-pub type Values = IndexMap<String, Vec<f64>>;
+pub(crate) type Values = IndexMap<String, Vec<f64>>;
 
 #[derive(Deserialize)]
-pub struct Recorded {
-    pub shapes: IndexMap<String, Vec<usize>>,
-    pub start: Values,
-    pub rates: Vec<f64>,
-    pub gradients: Vec<Values>,
-    pub optimizers: Vec<Run>,
-    pub clips: Vec<Clip>,
-    pub logits: Vec<f64>,
-    pub teacher: Vec<f64>,
-    pub labels: Vec<u32>,
-    pub losses: Vec<Loss>,
-    pub distillations: Vec<Loss>,
-    pub schedules: Vec<Rates>,
+pub(crate) struct Recorded {
+    pub(crate) shapes: IndexMap<String, Vec<usize>>,
+    pub(crate) start: Values,
+    pub(crate) rates: Vec<f64>,
+    pub(crate) gradients: Vec<Values>,
+    pub(crate) optimizers: Vec<Run>,
+    pub(crate) clips: Vec<Clip>,
+    pub(crate) logits: Vec<f64>,
+    pub(crate) teacher: Vec<f64>,
+    pub(crate) labels: Vec<u32>,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) distillations: Vec<Loss>,
+    pub(crate) schedules: Vec<Rates>,
 }
 
 #[derive(Deserialize)]
-pub struct Run {
-    pub options: OptimizerOptions,
-    pub weight_decay: f64,
-    pub after: Vec<Values>,
+pub(crate) struct Run {
+    pub(crate) options: OptimizerOptions,
+    pub(crate) weight_decay: f64,
+    pub(crate) after: Vec<Values>,
 }
 
 #[derive(Deserialize)]
-pub struct Clip {
-    pub max_norm: f64,
-    pub norm: f64,
-    pub clipped: Values,
+pub(crate) struct Clip {
+    pub(crate) max_norm: f64,
+    pub(crate) norm: f64,
+    pub(crate) clipped: Values,
 }
 
 #[derive(Deserialize)]
-pub struct Loss {
-    pub label_smoothing: f64,
+pub(crate) struct Loss {
+    pub(crate) label_smoothing: f64,
     #[serde(default)]
-    pub temperature: f64,
+    pub(crate) temperature: f64,
     #[serde(default)]
-    pub weight: f64,
-    pub loss: f64,
-    pub gradient: Vec<f64>,
+    pub(crate) weight: f64,
+    pub(crate) value: f64,
+    pub(crate) gradient: Vec<f64>,
 }
 
 #[derive(Deserialize)]
-pub struct Rates {
-    pub schedule: String,
-    pub rates: Vec<f64>,
+pub(crate) struct Rates {
+    pub(crate) schedule: String,
+    pub(crate) rates: Vec<f64>,
 }
 
-pub fn recorded() -> Recorded {
+pub(crate) fn recorded() -> Recorded {
     serde_json::from_str(include_str!("torch_steps.json")).unwrap()
 }
 
 impl Recorded {
-    pub fn tensor(&self, values: &Values, name: &str) -> Result<Tensor> {
+    pub(crate) fn tensor(&self, values: &Values, name: &str) -> Result<Tensor> {
         let values: Vec<f32> = values[name].iter().map(|&value| value as f32).collect();
         Tensor::from_vec(values, self.shapes[name].as_slice(), &Device::Cpu)
     }
 
-    pub fn parameters(&self) -> Result<Parameters> {
+    pub(crate) fn parameters(&self) -> Result<Parameters> {
         let mut parameters = Parameters::new();
         for name in self.shapes.keys() {
             parameters.insert(name, &self.tensor(&self.start, name)?, Role::Weight)?;
@@ -73,7 +73,7 @@ impl Recorded {
         Ok(parameters)
     }
 
-    pub fn gradients(&self, step: usize) -> Result<GradientSum> {
+    pub(crate) fn gradients(&self, step: usize) -> Result<GradientSum> {
         let mut sum = GradientSum::new();
         for name in self.shapes.keys() {
             sum.insert(name, self.tensor(&self.gradients[step], name)?);
@@ -83,7 +83,7 @@ impl Recorded {
 }
 
 /// The largest difference of any two elements.
-pub fn farthest(found: &Tensor, expected: &[f64]) -> Result<f64> {
+pub(crate) fn farthest(found: &Tensor, expected: &[f64]) -> Result<f64> {
     let found = found.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     assert_eq!(found.len(), expected.len());
     Ok(found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))

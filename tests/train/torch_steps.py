@@ -60,7 +60,7 @@ def loss(of, **about):
     logits = LOGITS.clone().requires_grad_()
     value = of(logits)
     value.backward()
-    return {**about, "loss": float(value.detach()), "gradient": numbers(logits.grad)}
+    return {**about, "value": float(value.detach()), "gradient": numbers(logits.grad)}
 
 
 LOGITS = (torch.randn(6, 7) * 3).double()

@@ -1,0 +1,166 @@
+use super::training::Keep;
+use super::{DeviceName, FinetuneOptions, Initialization, RunOptions, TrainOptions};
+use crate::data::DataSource;
+use crate::models::Architecture;
+use crate::plan::{Recipe, Save};
+use crate::train::TrainingOptions;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The options of a run as a TOML file: what a script writes, and what every run leaves in its folder.
+///
+/// # Examples
+///
+/// ```
+/// use fnl::commands::RunFile;
+/// use fnl::train::TrainingOptions;
+///
+/// let text = r#"
+/// checkpoint = "resnet20.safetensors"
+/// data = "cifar10:cifar-10-batches-bin"
+///
+/// [training]
+/// epochs = 3
+///
+/// [[recipe.rule]]
+/// keep = 0.5
+/// "#;
+/// let file = RunFile::parse(text, &TrainingOptions::fine_tuning())?;
+/// assert_eq!(file.training.unwrap().epochs, 3);
+/// assert!(RunFile::parse("epoch = 3", &TrainingOptions::default()).is_err());
+/// # Ok::<(), fnl::commands::RunFileError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RunFile {
+    /// The checkpoint to fine-tune.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// The architecture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arch: Option<Architecture>,
+    /// How factors of a network from scratch start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<Initialization>,
+    /// The data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSource>,
+    /// The run's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+    /// A dense network whose logits are learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// The teacher's architecture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_arch: Option<Architecture>,
+    /// Whether the factors are saved or multiplied out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save: Option<Save>,
+    /// Which network is the result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Keep>,
+    /// Where it is computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceName>,
+    /// Threads that read and augment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Steps between two saved states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<u64>,
+    /// Whether batch normalization is recalibrated before the first epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recalibrate: Option<bool>,
+    /// The accuracy that the result must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_accuracy: Option<f64>,
+    /// How it is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingOptions>,
+    /// Which layers are factored, and their ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
+}
+
+/// What is wrong with the options of a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunFileError {
+    /// It is not TOML, or a key is unknown or of the wrong type.
+    #[error("{}", .0.message().trim_end())]
+    Syntax(#[from] toml::de::Error),
+    /// The recipe contradicts itself.
+    #[error(transparent)]
+    Recipe(#[from] crate::plan::RecipeError),
+}
+
+impl RunFile {
+    /// Reads options; what `training` does not say is as in `defaults`.
+    ///
+    /// # Errors
+    ///
+    /// - keys that are unknown, and values of another type
+    pub fn parse(text: &str, defaults: &TrainingOptions) -> Result<Self, RunFileError> {
+        let mut table: toml::Table = text.parse()?;
+        if let Some(toml::Value::Table(given)) = table.get_mut("training") {
+            let mut all = toml::Table::try_from(defaults).unwrap_or_default();
+            all.extend(std::mem::take(given));
+            *given = all;
+        }
+        let file: Self = table.try_into()?;
+        if let Some(recipe) = &file.recipe {
+            recipe.check()?;
+        }
+        Ok(file)
+    }
+
+    /// The options as TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+impl From<&RunOptions> for RunFile {
+    fn from(run: &RunOptions) -> Self {
+        Self {
+            data: Some(run.data.clone()),
+            out: Some(run.output.clone()),
+            teacher: run.teacher.as_ref().map(ToString::to_string),
+            teacher_arch: run.teacher_architecture,
+            save: Some(run.save),
+            result: Some(run.keep),
+            device: Some(run.device),
+            workers: run.workers,
+            save_every: run.save_every,
+            recalibrate: Some(run.recalibrate),
+            min_accuracy: run.min_accuracy,
+            training: Some(run.training.clone()),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&FinetuneOptions> for RunFile {
+    fn from(options: &FinetuneOptions) -> Self {
+        Self {
+            checkpoint: Some(options.source.to_string()),
+            arch: options.architecture,
+            recipe: options.recipe.clone(),
+            ..Self::from(&options.run)
+        }
+    }
+}
+
+impl From<&TrainOptions> for RunFile {
+    fn from(options: &TrainOptions) -> Self {
+        Self {
+            arch: Some(options.architecture),
+            init: Some(options.initialization),
+            recipe: options.recipe.clone(),
+            ..Self::from(&options.run)
+        }
+    }
+}
