@@ -26,8 +26,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// let folder = tempfile::tempdir()?;
 /// let mut writer = EventWriter::create(folder.path())?;
 /// writer.scalars(100, &[("loss/train", 1.5), ("loss/test", 1.75)])?;
-/// // 24 bytes of version, 49 of summary, and 16 around each
-/// assert_eq!(std::fs::metadata(writer.path())?.len(), 24 + 49 + 2 * 16);
+/// // 24 bytes of version, 50 of summary, and 16 around each
+/// assert_eq!(std::fs::metadata(writer.path())?.len(), 24 + 50 + 2 * 16);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
