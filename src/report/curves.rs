@@ -33,9 +33,8 @@ pub(super) enum Scale {
 
 /// A chart with its caption, and a legend where the curves are few.
 pub(super) fn figure(title: &str, note: &str, scale: Scale, curves: &[Curve<'_>]) -> String {
-    let mut figure = format!("<figure><figcaption>{}<span>{}", escape(title), escape(note));
+    let mut figure = format!("<figure><figcaption>{}<span class=\"legend\">{}", escape(title), escape(note));
     if (2..=3).contains(&curves.len()) {
-        figure.push_str("</span><span class=\"legend\">");
         for curve in curves {
             let _ = write!(figure, "<i style=\"background:{}\"></i>{}", curve.color, escape(curve.name));
         }
@@ -77,7 +76,7 @@ fn chart(title: &str, scale: Scale, curves: &[Curve<'_>]) -> String {
     }
     for tick in whole_ticks(across) {
         let at = x(tick);
-        let anchor = if tick == across.1 { "end" } else { "middle" };
+        let anchor = if tick == across.1 && across.0 < across.1 { "end" } else { "middle" };
         let _ =
             write!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{tick}</text>", HEIGHT - 5.0);
     }
@@ -129,14 +128,14 @@ impl Axis {
     fn new(scale: Scale, (low, high): (f64, f64)) -> Self {
         if scale == Scale::Numbers && low > 0.0 && high / low > WIDE {
             let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
-            let every = ((last - first) as usize).div_ceil(5).max(1);
+            let every = ((last - first) as usize).div_ceil(7).max(1);
             let ticks = (first..=last).step_by(every).map(|decade| 10f64.powi(decade)).collect();
             return Self { scale, decades: true, low: low.log10(), high: high.log10(), ticks }.within();
         }
         // A curve that stays is drawn in the middle.
         let pad = if high > low { 0.0 } else { high.abs().max(1e-3) / 2.0 };
         let (low, high) = (low - pad, high + pad);
-        let step = nice((high - low) / 4.0);
+        let step = nice((high - low) / 5.0);
         let first = (low / step).floor() as i64;
         let last = (high / step).ceil() as i64;
         let ticks = (first..=last).map(|index| index as f64 * step).collect();
@@ -186,6 +185,9 @@ pub(super) fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
+    if !value.is_finite() {
+        return "-".to_owned();
+    }
     let decade = value.abs().log10().floor() as i32;
     if !(-3..=5).contains(&decade) {
         let text = format!("{value:.1e}");
@@ -194,4 +196,56 @@ pub(super) fn number(value: f64) -> String {
     let digits = (2 - decade).max(0) as usize;
     let text = format!("{value:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let cases = [
+            (0.1, "0.1"),
+            (-0.012_345, "-0.0123"),
+            (39.96, "40"),
+            (1234.0, "1234"),
+            (0.000_1, "1e-4"),
+            (0.000_012_6, "1.3e-5"),
+            (2.5e7, "2.5e7"),
+            (0.0, "0"),
+            (f64::NAN, "-"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn axes_span_their_values_with_round_ticks() {
+        let axis = Axis::new(Scale::Percent, (0.11, 0.95));
+        let labels: Vec<String> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(labels, ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]);
+        assert!((axis.part(0.5) - 0.5).abs() < 1e-12);
+        let axis = Axis::new(Scale::Numbers, (2e-5, 3e-2));
+        assert_eq!(
+            axis.ticks.iter().map(|&tick| number(tick)).collect::<Vec<_>>(),
+            ["1e-4", "0.001", "0.01"]
+        );
+        assert_eq!((axis.part(2e-5), axis.part(3e-2)), (0.0, 1.0));
+        for range in [(0.0, 0.0), (3.0, 3.0), (-2.0, -2.0), (-1.0, 500.0), (0.999, 1.0), (0.0, 1e-12)] {
+            let axis = Axis::new(Scale::Numbers, range);
+            assert!((2..=8).contains(&axis.ticks.len()), "{range:?}: {:?}", axis.ticks);
+            for value in [range.0, range.1] {
+                assert!((-1e-9..=1.0 + 1e-9).contains(&axis.part(value)), "{range:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn epochs_are_whole() {
+        assert_eq!(whole_ticks((1.0, 100.0)), [20.0, 40.0, 60.0, 80.0, 100.0]);
+        assert_eq!(whole_ticks((1.0, 3.0)), [1.0, 2.0, 3.0]);
+        assert_eq!(whole_ticks((1.0, 1.0)), [1.0]);
+        assert_eq!(whole_ticks((0.0, 164.0)), [0.0, 50.0, 100.0, 164.0]);
+    }
 }

@@ -92,11 +92,13 @@ fn curves(body: &mut String, epochs: &[EpochMetrics]) {
         body.push_str("<section><h2>Curves</h2><p>No epoch was finished.</p></section>\n");
         return;
     }
-    let pair =
-        |train: fn(&EpochMetrics) -> f64, test: fn(&EpochMetrics) -> f64| {
-            [("train", "var(--before)", train), ("test", "var(--after)", test)]
-                .map(|(name, color, of)| Curve { name, color: color.to_owned(), points: over(epochs, of) })
-        };
+    let pair = |train: fn(&EpochMetrics) -> f64, test: fn(&EpochMetrics) -> f64| {
+        [("train", "var(--cut)", train), ("test", "var(--after)", test)].map(|(name, color, of)| Curve {
+            name,
+            color: color.to_owned(),
+            points: over(epochs, of),
+        })
+    };
     charts(body, "Curves", "");
     let losses = pair(|epoch| epoch.train_loss, |epoch| epoch.test_loss);
     body.push_str(&figure("loss", "by epoch", Scale::Numbers, &losses));
@@ -104,7 +106,7 @@ fn curves(body: &mut String, epochs: &[EpochMetrics]) {
     body.push_str(&figure("accuracy", "by epoch", Scale::Percent, &accuracies));
     let rate = Curve {
         name: "learning rate",
-        color: "var(--cut)".to_owned(),
+        color: "var(--after)".to_owned(),
         points: over(epochs, |epoch| epoch.learning_rate),
     };
     body.push_str(&figure("learning rate", "at the end of each epoch", Scale::Numbers, &[rate]));
@@ -122,10 +124,10 @@ fn layers(epochs: &[EpochMetrics]) -> Vec<&str> {
     layers
 }
 
-/// From blue, the first layer, to red, the last; seen on light and dark.
+/// From blue, the first layer, to red, the last, all equally light, so that each is seen on light and dark.
 fn depth(index: usize, count: usize) -> String {
     let part = index as f64 / count.max(2).saturating_sub(1) as f64;
-    format!("hsl({:.0} 60% 52%)", 215.0 * (1.0 - part))
+    format!("oklch(62% 0.14 {:.0})", 260.0 - 235.0 * part)
 }
 
 fn diagnostics(body: &mut String, epochs: &[EpochMetrics]) {

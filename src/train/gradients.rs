@@ -98,7 +98,7 @@ impl GradientSum {
                 gradient.dims()
             );
         }
-        *gradient = gradient.mul(factor)?;
+        *gradient = gradient.mul(&factor.to_dtype(gradient.dtype())?)?;
         Ok(())
     }
 

@@ -82,6 +82,21 @@ pub struct LayerDiagnostics {
     pub stable_rank: f64,
 }
 
+impl LayerDiagnostics {
+    /// Every number under its name.
+    #[must_use]
+    pub fn values(&self) -> [(&'static str, f64); 6] {
+        [
+            ("norm", self.norm),
+            ("nuclear_norm", self.nuclear_norm),
+            ("nuclear_bound", self.nuclear_bound),
+            ("effective_step_size", self.effective_step_size),
+            ("non_orthogonality", self.non_orthogonality),
+            ("stable_rank", self.stable_rank),
+        ]
+    }
+}
+
 /// A number that is null where it is not finite: JSON knows no other.
 mod finite {
     use super::{Deserialize, Deserializer, Serializer};

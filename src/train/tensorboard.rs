@@ -1,4 +1,4 @@
-use super::metrics::{EpochMetrics, LayerDiagnostics, MetricsError, MetricsRecord, StepMetrics, failed};
+use super::metrics::{EpochMetrics, MetricsError, MetricsRecord, StepMetrics, failed};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// let folder = tempfile::tempdir()?;
 /// let mut writer = EventWriter::create(folder.path())?;
 /// writer.scalars(100, &[("loss/train", 1.5), ("loss/test", 1.75)])?;
-/// // 24 bytes of version, 49 of summary, and 16 around each
-/// assert_eq!(std::fs::metadata(writer.path())?.len(), 24 + 49 + 2 * 16);
+/// // 24 bytes of version, 50 of summary, and 16 around each
+/// assert_eq!(std::fs::metadata(writer.path())?.len(), 24 + 50 + 2 * 16);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -151,21 +151,6 @@ fn of_epoch(metrics: &EpochMetrics) -> Vec<(String, f64)> {
         values.extend(layer.values().map(named));
     }
     values
-}
-
-impl LayerDiagnostics {
-    /// Every number under its name.
-    #[must_use]
-    pub fn values(&self) -> [(&'static str, f64); 6] {
-        [
-            ("norm", self.norm),
-            ("nuclear_norm", self.nuclear_norm),
-            ("nuclear_bound", self.nuclear_bound),
-            ("effective_step_size", self.effective_step_size),
-            ("non_orthogonality", self.non_orthogonality),
-            ("stable_rank", self.stable_rank),
-        ]
-    }
 }
 
 /// A message of Protocol Buffers: fields, each after its number and kind.

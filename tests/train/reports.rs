@@ -119,7 +119,7 @@ fn the_best_epoch_is_the_first_of_equals_and_a_number() {
 
 /// The points of the polylines of the figure with this caption.
 fn polylines<'a>(html: &'a str, caption: &str) -> Vec<Vec<(f64, f64)>> {
-    let start = html.find(&format!("<figure><figcaption>{caption}<span>")).unwrap();
+    let start = html.find(&format!("<figure><figcaption>{caption}<span class=\"legend\">")).unwrap();
     let figure = &html[start..start + html[start..].find("</figure>").unwrap()];
     let points = |rest: &'a str| {
         let points = &rest[..rest.find('"').unwrap()];
