@@ -9,7 +9,9 @@
     reason = "a loop gets its instructions from the function it is inlined into"
 )]
 
+use rayon::prelude::*;
 use std::array::from_fn;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The instructions that tiles are compiled for.
@@ -117,7 +119,15 @@ macro_rules! x86_vector {
         }
     };
 }
-x86_vector!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, std::arch::x86_64::_mm512_reduce_add_ps);
+x86_vector!(
+    __m512,
+    16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_fmadd_ps,
+    std::arch::x86_64::_mm512_reduce_add_ps
+);
 x86_vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, total_of_eight);
 
 /// # Safety
@@ -495,5 +505,73 @@ unsafe fn correlate_block<V: Vector, const M: usize, const K: usize>(
         for k in 0..taps {
             sums[(first + m) * work.offsets.len() + tap + k] += finished[m][k];
         }
+    }
+}
+
+/// A new vector whose chunks are written by tasks: each finds zeros, fresh in its cache.
+///
+/// Zeros for the whole at once would go through memory twice.
+pub(super) fn build<T: Copy + Default + Send>(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut [T]) + Sync,
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(size);
+    values.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1)).enumerate().for_each(
+        |(index, chunk)| {
+            chunk.fill(MaybeUninit::new(T::default()));
+            // SAFETY: every element was just written, and `MaybeUninit` has its element's layout.
+            let chunk = unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [T]) };
+            write(index, chunk);
+        },
+    );
+    // SAFETY: the chunks cover `size` elements of the capacity, and all were written.
+    unsafe { values.set_len(size) };
+    values
+}
+
+/// Two new vectors of one size, written as [`build`] does.
+pub(super) fn build_two<T: Copy + Default + Send>(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) -> (Vec<T>, Vec<T>) {
+    let (mut first, mut second) = (Vec::with_capacity(size), Vec::with_capacity(size));
+    first.spare_capacity_mut()[..size]
+        .par_chunks_mut(chunk.max(1))
+        .zip(second.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1)))
+        .enumerate()
+        .for_each(|(index, (first, second))| {
+            first.fill(MaybeUninit::new(T::default()));
+            second.fill(MaybeUninit::new(T::default()));
+            // SAFETY: every element was just written, and `MaybeUninit` has its element's layout.
+            let (first, second) = unsafe {
+                (
+                    &mut *(std::ptr::from_mut(first) as *mut [T]),
+                    &mut *(std::ptr::from_mut(second) as *mut [T]),
+                )
+            };
+            write(index, first, second);
+        });
+    // SAFETY: the chunks cover `size` elements of each capacity, and all were written.
+    unsafe {
+        first.set_len(size);
+        second.set_len(size);
+    }
+    (first, second)
+}
+
+/// Tells the allocator to keep freed memory for the next tensors.
+///
+/// glibc gives large blocks back to the system and asks for them again, and the system clears every page of theirs: more
+/// work than most of a small network's layers. Of use where tensors of the same sizes come and go, as in training; the
+/// process does not shrink afterwards. Does nothing with other allocators.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` changes parameters of the allocator, from any thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
 }
