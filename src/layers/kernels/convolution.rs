@@ -55,7 +55,7 @@ pub(super) fn convolve_on(
     let band = if rows.span(oh) * row <= SCRATCH { wanted } else { fitting.min(wanted) }.clamp(1, oh.max(1));
     let band = oh.div_ceil(oh.div_ceil(band).max(1)).max(1);
     let reach = columns.taps.iter().map(|&(_, position)| (position, ow.next_multiple_of(lanes)));
-    let padded = Padded::new(g.input, g.padding, rows.span(band), g.stride[1], reach);
+    let padded = Padded::new(g.input, g.padding, rows.span(band), g.stride[1], reach).meeting(&rows);
     let passes = [Pass::new(machine, g, &padded, rows, columns, [ig, og], weight)];
     let work = Work {
         machine,
