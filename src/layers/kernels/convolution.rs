@@ -55,7 +55,7 @@ pub(super) fn convolve_on(
     let band = if rows.span(oh) * row <= SCRATCH { wanted } else { fitting.min(wanted) }.clamp(1, oh.max(1));
     let band = oh.div_ceil(oh.div_ceil(band).max(1)).max(1);
     let reach = columns.taps.iter().map(|&(_, position)| (position, ow.next_multiple_of(lanes)));
-    let padded = Padded::new(g.input, g.padding, rows.span(band), g.stride[1], reach);
+    let padded = Padded::new(g.input, g.padding, rows.span(band), g.stride[1], reach).meeting(&rows);
     let passes = [Pass::new(machine, g, &padded, rows, columns, [ig, og], weight)];
     let work = Work {
         machine,
@@ -70,9 +70,7 @@ pub(super) fn convolve_on(
         output: g.output,
         start: bias.unwrap_or(&[]),
     };
-    let mut y = vec![0.0; g.batch * g.out_channels * oh * ow];
-    work.run(x, &mut y);
-    y
+    work.run(x)
 }
 
 /// The gradient of [`convolve`]'s input.
@@ -114,9 +112,7 @@ pub(super) fn convolve_backward_input_on(machine: Machine, g: &Geometry, dy: &[f
         output: g.input,
         start: &[],
     };
-    let mut dx = vec![0.0; g.batch * g.in_channels * g.input[0] * g.input[1]];
-    work.run(dy, &mut dx);
-    dx
+    work.run(dy)
 }
 
 /// Outputs that are sums over the same taps.
@@ -200,9 +196,12 @@ struct Task<'a> {
 
 impl Work<'_> {
     /// Computes the result.
-    fn run(&self, source: &[f32], target: &mut [f32]) {
-        if target.is_empty() {
-            return;
+    fn run(&self, source: &[f32]) -> Vec<f32> {
+        let channels = self.groups * self.targets;
+        let [height, width] = self.output;
+        let size = self.samples * channels * height * width;
+        if size == 0 {
+            return Vec::new();
         }
         let padded = self.padded.size() * self.sources;
         let together = (SCRATCH / padded.max(1)).clamp(1, self.samples.div_ceil(TASKS));
@@ -210,6 +209,21 @@ impl Work<'_> {
         let panels = self.samples.div_ceil(together);
         let blocks = self.passes[0].groups[0].len();
         let parts = TASKS.div_ceil(2).div_ceil(panels * bands).min(self.groups.max(blocks));
+        if bands * parts == 1 {
+            let sample = channels * height * width;
+            return tile::build(size, together * sample, |panel, target| {
+                let first = panel * together;
+                let task = Task {
+                    samples: first..first + target.len() / sample,
+                    row: 0,
+                    groups: 0..self.groups,
+                    blocks: 0..blocks,
+                    planes: target.chunks_mut(height * width).collect(),
+                };
+                with_buffer(padded * together, |buffer| self.perform(task, source, buffer));
+            });
+        }
+        let mut target = vec![0.0; size];
         let (by_groups, by_blocks) =
             if self.groups > 1 { (parts.min(self.groups), 1) } else { (1, parts.min(blocks)) };
         let cut = |count: usize, parts: usize, part: usize| count * part / parts..count * (part + 1) / parts;
@@ -244,8 +258,6 @@ impl Work<'_> {
                     .unwrap_or(0)
             })
             .collect();
-        let channels = owner.len();
-        let [height, width] = self.output;
         for (p, plane) in target.chunks_mut(height * width).enumerate() {
             for (band, rows) in plane.chunks_mut(self.band * width).enumerate() {
                 let panel = p / channels / together;
@@ -256,6 +268,7 @@ impl Work<'_> {
             let size = padded * task.samples.len();
             with_buffer(size, |buffer| self.perform(task, source, buffer));
         });
+        target
     }
 
     fn perform(&self, mut task: Task<'_>, source: &[f32], buffer: &mut [f32]) {

@@ -70,7 +70,7 @@ impl Work {
         let lanes = machine.lanes(ow);
         let width = ow.next_multiple_of(lanes);
         let reach = columns.taps.iter().map(|&(_, position)| (position, width));
-        let padded = Padded::new(g.input, g.padding, rows.span(oh), g.stride[1], reach);
+        let padded = Padded::new(g.input, g.padding, rows.span(oh), g.stride[1], reach).meeting(&rows);
         let slopes = (width != ow).then(|| Padded::new(g.output, [0, 0], oh, 1, std::iter::once((0, width))));
         let offsets = (0..g.in_channels / g.groups)
             .flat_map(|c| rows.taps.iter().map(move |&(_, row)| (c, row)))

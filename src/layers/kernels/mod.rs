@@ -21,6 +21,7 @@ mod pooling;
 mod product;
 #[cfg(test)]
 mod reference;
+mod stream;
 mod tile;
 
 pub(crate) use convolution::{convolve, convolve_backward_input};
@@ -31,3 +32,4 @@ pub(crate) use pooling::{
     average_pool, average_pool_backward, global_average, global_average_backward, max_pool, max_pool_backward,
 };
 pub(crate) use product::matmul;
+pub use tile::keep_freed_memory;
