@@ -15,6 +15,7 @@ mod axis;
 mod convolution;
 mod correlation;
 mod elementwise;
+mod interleaved;
 mod normalization;
 mod padded;
 mod pooling;

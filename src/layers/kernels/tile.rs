@@ -56,13 +56,21 @@ impl Machine {
         }
     }
 
-    /// Channels whose sums grow in one tile, at most.
-    pub(super) fn block(self) -> usize {
+    /// Channels whose sums grow in one tile, at most, where there are so many vectors of outputs.
+    pub(super) fn block(self, vectors: usize) -> usize {
         match self {
+            // tiles of 6 by 4, where those of 8 by 3 would be left unfilled
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 if vectors.next_multiple_of(3) * 15 > vectors.next_multiple_of(4) * 16 => 6,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => 8,
             _ => 4,
         }
+    }
+
+    /// Whether tiles have twice as many sums as 16 registers hold.
+    fn is_large(self) -> bool {
+        self.block(usize::MAX / 32) > 4
     }
 }
 
@@ -234,7 +242,7 @@ pub(super) fn convolve(machine: Machine, lanes: usize, taps: &Taps<'_>, planes: 
     let (Some(base), Some(last)) = (blocks.first(), blocks.last()) else { return };
     for block in blocks {
         assert!(base.first <= block.first && block.first + block.size <= last.first + last.size);
-        assert!((1..=machine.block()).contains(&block.size));
+        assert!((1..=8).contains(&block.size));
         assert_eq!(block.weights.len(), offsets.len() * block.size);
     }
     let channels = last.first + last.size - base.first;
@@ -293,7 +301,7 @@ unsafe fn convolve_all<V: Vector>(machine: Machine, taps: &Taps<'_>, planes: &mu
                 1 => convolve_block::<V, 1, 8>(taps, block, planes),
                 2 => convolve_block::<V, 2, 5>(taps, block, planes),
                 3 => convolve_block::<V, 3, 4>(taps, block, planes),
-                4 if machine.block() == 4 => convolve_block::<V, 4, 3>(taps, block, planes),
+                4 if !machine.is_large() => convolve_block::<V, 4, 3>(taps, block, planes),
                 4 => convolve_block::<V, 4, 6>(taps, block, planes),
                 5 => convolve_block::<V, 5, 5>(taps, block, planes),
                 6 => convolve_block::<V, 6, 4>(taps, block, planes),
