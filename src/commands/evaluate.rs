@@ -1,7 +1,7 @@
 use super::{CommandError, DeviceName, networks};
 use crate::checkpoint::Source;
 use crate::data::{DataSource, Normalization, Split};
-use crate::layers::Execution;
+use crate::layers::{Execution, keep_freed_memory};
 use crate::models::Architecture;
 use crate::report::EvaluateReport;
 use crate::train::{self, TrainingProgress};
@@ -62,6 +62,7 @@ pub fn evaluate(
     options: &EvaluateOptions,
     progress: &dyn TrainingProgress,
 ) -> Result<EvaluateReport, CommandError> {
+    keep_freed_memory();
     let device = options.device.open()?;
     let (_, state, network) =
         networks::open(&options.source, options.architecture, options.execution, &device)?;

@@ -4,7 +4,7 @@ use super::recalibrate::recalibrate;
 use super::{CommandError, DeviceName, RunFile, networks};
 use crate::checkpoint::{Record, Source};
 use crate::data::{Augmentation, DataSource, ImageDataset, Loader, LoaderOptions, Split};
-use crate::layers::{Execution, State};
+use crate::layers::{Execution, State, keep_freed_memory};
 use crate::models::{Architecture, Network};
 use crate::plan::Save;
 use crate::report::{TrainingReport, training_html};
@@ -105,6 +105,7 @@ pub(super) fn run(
     options: &RunOptions,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
+    keep_freed_memory();
     let device = options.device.open()?;
     let training = &options.training;
     let Start { command, state, record, architecture, origin, mut file } = start;
