@@ -1,6 +1,6 @@
 use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
-use crate::decompose::DecomposeError;
 use crate::data::DataError;
+use crate::decompose::DecomposeError;
 use crate::layers::StateError;
 use crate::models::{ArchitectureError, NetworkError};
 use crate::plan::PlanError;
@@ -60,7 +60,7 @@ pub enum CommandError {
     Architecture(#[from] ArchitectureError),
     /// A network that cannot be made.
     #[error(transparent)]
-    Network(#[from] NetworkError),
+    Network(Box<NetworkError>),
     /// Data that a network was not made for.
     #[error("{}", problems.join("; "))]
     Unfit {
@@ -69,13 +69,13 @@ pub enum CommandError {
     },
     /// Data that cannot be read.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(Box<DataError>),
     /// Training or evaluation that stopped.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(Box<TrainError>),
     /// Tensors that cannot be read or written.
     #[error(transparent)]
-    State(#[from] StateError),
+    State(Box<StateError>),
     /// A computation that failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -133,3 +133,16 @@ impl CommandError {
         }
     }
 }
+
+// They are large, and every result of a command would be.
+macro_rules! boxed {
+    ($($error:ident => $variant:ident),*) => {
+        $(impl From<$error> for CommandError {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+boxed!(NetworkError => Network, DataError => Data, TrainError => Train, StateError => State);

@@ -45,7 +45,7 @@ pub(super) fn recalibrate(
     let mut loading = LoaderOptions::new(options.batch_size);
     loading.seed = options.seed;
     loading.shuffle = true;
-    loading.normalization = options.normalization.clone();
+    loading.normalization.clone_from(&options.normalization);
     loading.workers = workers.unwrap_or(loading.workers);
     let loader = Loader::new(dataset, loading)?;
     networks::check(network, &loader)?;

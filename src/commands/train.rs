@@ -29,7 +29,13 @@ impl TrainOptions {
     /// Training of this architecture.
     #[must_use]
     pub fn new(architecture: Architecture, recipe: Option<Recipe>, run: RunOptions) -> Self {
-        Self { architecture, recipe, initialization: Initialization::Spectral, limits: Limits::default(), run }
+        Self {
+            architecture,
+            recipe,
+            initialization: Initialization::Spectral,
+            limits: Limits::default(),
+            run,
+        }
     }
 }
 

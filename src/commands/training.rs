@@ -12,7 +12,6 @@ use crate::train::{
     self, EpochMetrics, MetricsRecord, RunFolder, Session, SessionParts, Trainer, TrainingOptions,
     TrainingProgress, read_metrics,
 };
-use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -125,9 +124,8 @@ pub(super) fn run(
     let folder = RunFolder::new(&options.output);
     prepare(&folder, options)?;
     file.arch = Some(*network.architecture());
-    let dense_parameters = dense_parameters(&network).or(
-        training.pruning.map(|_| network.parameters().count() as u64),
-    );
+    let dense_parameters =
+        dense_parameters(&network).or(training.pruning.map(|_| network.parameters().count() as u64));
     if options.recalibrate && !options.resume {
         recalibrate(&network, &options.data, training, options.workers, &device, progress)?;
     }
@@ -215,7 +213,8 @@ fn prepare(folder: &RunFolder, options: &RunOptions) -> Result<(), CommandError>
         return Ok(());
     }
     // Only what a run wrote is removed, never what else a folder holds.
-    if !options.overwrite || root.is_file() || !(folder.has_state() || folder.path("metrics.jsonl").is_file()) {
+    if !options.overwrite || root.is_file() || !(folder.has_state() || folder.path("metrics.jsonl").is_file())
+    {
         return Err(CommandError::Taken { path: root.to_path_buf() });
     }
     folder.clear().map_err(|source| CommandError::SideFile {
@@ -229,13 +228,12 @@ fn loaders(options: &RunOptions) -> Result<(Loader, Loader), CommandError> {
     let training = &options.training;
     let train = networks::dataset(&options.data, Split::Train, training.train_limit)?;
     let test = networks::dataset(&options.data, Split::Test, training.test_limit)?;
-    let augmentation =
-        training.augmentation.clone().unwrap_or_else(|| Augmentation::for_format(train.format()));
+    let augmentation = training.augmentation.unwrap_or_else(|| Augmentation::for_format(train.format()));
     let mut loading = LoaderOptions::new(training.batch_size);
     loading.seed = training.seed;
     loading.shuffle = true;
     loading.augmentation = augmentation;
-    loading.normalization = training.normalization.clone();
+    loading.normalization.clone_from(&training.normalization);
     loading.workers = options.workers.unwrap_or(loading.workers);
     let train = Loader::new(train, loading)?;
     let test = plain(test, options)?;

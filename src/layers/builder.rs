@@ -208,16 +208,12 @@ impl<'a> Builder<'a> {
         }
         let unfold =
             |scheme: Scheme| Unfolding::new(layout, scheme, shape, groups).map_err(candle_core::Error::wrap);
-        let unfolding = match Scheme::from_name(&module.scheme).map(unfold) {
-            Some(Ok(unfolding)) => unfolding,
-            _ => {
-                note(format!(
-                    "`{name}` is recorded with scheme `{}`, which a {} cannot have",
-                    module.scheme,
-                    layout.name()
-                ));
-                unfold(if layout.is_convolution() { Scheme::Channel } else { Scheme::Matrix })?
-            }
+        let unfolding = if let Some(Ok(unfolding)) = Scheme::from_name(&module.scheme).map(unfold) {
+            unfolding
+        } else {
+            let (scheme, kind) = (&module.scheme, layout.name());
+            note(format!("`{name}` is recorded with scheme `{scheme}`, which a {kind} cannot have"));
+            unfold(if layout.is_convolution() { Scheme::Channel } else { Scheme::Matrix })?
         };
         let factor = |(index, shape): (usize, &Vec<usize>)| {
             self.tensor(&format!("{index}.weight"), shape, Role::Factor)

@@ -237,25 +237,25 @@ impl Chain {
         let product = inner.matmul(&b)?;
         let (groups, rows, cols) = product.dims3()?;
         let elements = product.flatten_all()?.to_vec1::<f64>()?;
-        let (mut squared, mut nuclear, mut largest) = (0.0, 0.0, 0.0f64);
+        let (mut norm_squared, mut nuclear, mut largest) = (0.0, 0.0, 0.0f64);
         for group in elements.chunks_exact(rows * cols).take(groups) {
             let spectrum = linalg::spectrum(MatRef::from_row_major_slice(group, rows, cols), 1)
                 .map_err(candle_core::Error::wrap)?;
-            squared += spectrum.values().iter().map(|s| s * s).sum::<f64>();
+            norm_squared += spectrum.values().iter().map(|s| s * s).sum::<f64>();
             nuclear += spectrum.values().iter().sum::<f64>();
             largest = largest.max(spectrum.values().first().copied().unwrap_or(0.0));
         }
         let squares = |tensor: &Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
         Ok(Diagnostics {
-            norm: squared.sqrt(),
+            norm: norm_squared.sqrt(),
             nuclear_norm: nuclear,
             nuclear_bound: f64::midpoint(squares(&a)?, squares(&b)?),
-            effective_step_size: learning_rate / squared,
+            effective_step_size: learning_rate / norm_squared,
             non_orthogonality: f64::midpoint(
                 non_orthogonality(&a.t()?.matmul(&a)?)?,
                 non_orthogonality(&b.matmul(&b.t()?)?)?,
             ),
-            stable_rank: if largest > 0.0 { squared / (largest * largest) } else { 0.0 },
+            stable_rank: if largest > 0.0 { norm_squared / (largest * largest) } else { 0.0 },
         })
     }
 }

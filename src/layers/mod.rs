@@ -13,6 +13,56 @@
 //!
 //! Every layer has `forward_on`, which runs it in a [`Tape`], and is a [`candle_core::Module`], which leaves the gradients to
 //! candle: a candle model takes [`Linear`] or [`Conv2d`] where it had candle's.
+//!
+//! # Examples
+//!
+//! Fine-tuning a candle model of one's own, a layer of it factored, with Frobenius decay:
+//!
+//! ```
+//! use candle_core::{DType, Device, Module, Result, Tensor};
+//! use candle_nn::{Optimizer, ParamsAdamW, VarBuilder, VarMap};
+//! use fnl::layers::Linear;
+//!
+//! struct Mlp {
+//!     hidden: Linear,
+//!     out: candle_nn::Linear,
+//! }
+//!
+//! impl Module for Mlp {
+//!     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+//!         self.out.forward(&self.hidden.forward(xs)?.relu()?)
+//!     }
+//! }
+//!
+//! # fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+//! let varmap = VarMap::new(); // where a trained checkpoint was loaded
+//! let vb = VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu);
+//! let dense = candle_nn::linear(8, 16, vb.pp("hidden"))?;
+//! let hidden = Linear::dense(dense.weight(), dense.bias())?.factored(4)?; // from its truncated SVD
+//! let model = Mlp { hidden, out: candle_nn::linear(16, 1, vb.pp("out"))? };
+//!
+//! let mut vars = model.hidden.vars();
+//! vars.extend(varmap.data().lock().unwrap().iter().filter(|(name, _)| name.starts_with("out")).map(|(_, var)| var.clone()));
+//! let mut optimizer = candle_nn::AdamW::new(vars, ParamsAdamW { lr: 0.01, weight_decay: 0.0, ..Default::default() })?;
+//!
+//! let xs = Tensor::arange(0f32, 256.0, &Device::Cpu)?.reshape((32, 8))?.sin()?;
+//! let ys = xs.sum_keepdim(1)?;
+//! let chain = model.hidden.weight().chain().unwrap();
+//! let mut losses = Vec::new();
+//! for _ in 0..50 {
+//!     let loss = candle_nn::loss::mse(&model.forward(&xs)?, &ys)?;
+//!     let penalty = (chain.norm_squared()? * (1e-4 / 2.0))?; // lambda / 2 |A B|^2
+//!     optimizer.backward_step(&(&loss + penalty)?)?;
+//!     losses.push(loss.to_scalar::<f32>()?);
+//! }
+//! assert!(losses[49] < 0.2 * losses[0]);
+//!
+//! let collapsed = Mlp { hidden: model.hidden.collapse()?, out: model.out.clone() };
+//! let difference = (model.forward(&xs)? - collapsed.forward(&xs)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+//! assert!(difference < 1e-4);
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch_norm;
 mod builder;

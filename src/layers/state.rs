@@ -1,10 +1,10 @@
+use super::chain::Chain;
 use crate::checkpoint::dtype_from_name;
 use crate::checkpoint::numeric::{self, NumericError};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Dtype, ModuleRecord, OutputError, OutputOptions, OutputTensor, Record,
     Staging, dtype_bits, natural_order,
 };
-use super::chain::Chain;
 use crate::decompose::{Layout, Scheme, Unfolding};
 use candle_core::{Device, Tensor, Var};
 use indexmap::IndexMap;
@@ -154,7 +154,8 @@ impl State {
                 let Some(Stored::Floating { tensor, .. }) =
                     state.tensors.swap_remove(&format!("{name}.{index}.weight"))
                 else {
-                    let missing = format!("the record of `{name}` expects `{name}.{index}.weight`, which is missing");
+                    let missing =
+                        format!("the record of `{name}` expects `{name}.{index}.weight`, which is missing");
                     return Err(candle_core::Error::Msg(missing).into());
                 };
                 factors.push(Var::from_tensor(&tensor)?);
@@ -255,8 +256,10 @@ impl State {
 
 /// How a module's weight is seen as a matrix, as its record says.
 fn unfolding_of(module: &ModuleRecord) -> Result<Unfolding, StateError> {
-    let (Some(layout), Some(scheme)) = (Layout::from_name(&module.kind), Scheme::from_name(&module.scheme)) else {
-        let unknown = format!("a module of kind `{}` and scheme `{}` is not known", module.kind, module.scheme);
+    let (Some(layout), Some(scheme)) = (Layout::from_name(&module.kind), Scheme::from_name(&module.scheme))
+    else {
+        let unknown =
+            format!("a module of kind `{}` and scheme `{}` is not known", module.kind, module.scheme);
         return Err(candle_core::Error::Msg(unknown).into());
     };
     let groups = module.groups.unwrap_or(1);

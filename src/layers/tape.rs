@@ -161,8 +161,7 @@ impl Tape {
         let shapes: Vec<&[usize]> = inputs.iter().map(|node| node.dims()).collect();
         self.multiply_adds.set(self.multiply_adds.get() + operation.multiply_adds(&shapes));
         let looped = self.autocast.is_none()
-            &&
-            inputs.iter().all(|node| node.tensor.device().is_cpu() && node.tensor.dtype() == DType::F32);
+            && inputs.iter().all(|node| node.tensor.device().is_cpu() && node.tensor.dtype() == DType::F32);
         match &self.mode {
             Mode::Candle if looped && inputs.len() <= 3 => {
                 let tensors: Vec<Tensor> =
@@ -183,7 +182,8 @@ impl Tape {
                 inputs.first().map(|node| node.tensor.dtype())
             ),
             _ => {
-                let dtype = self.autocast.map(|dtype| if operation.is_precise() { DType::F32 } else { dtype });
+                let dtype =
+                    self.autocast.map(|dtype| if operation.is_precise() { DType::F32 } else { dtype });
                 let cast = |node: &&Node| match dtype {
                     Some(dtype) => node.tensor.to_dtype(dtype),
                     None => Ok(node.tensor.clone()),

@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// Blocks of a stage that are counted at most.
+const MOST_BLOCKS: usize = 1024;
+
 /// What kind of network it is, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -158,7 +161,8 @@ impl Architecture {
             recorded.or_else(|| Some(state.tensors.get(&format!("{layer}.weight"))?.shape().to_vec()))
         };
         let has = |layer: &str| shape(layer).is_some();
-        let count = |name: &dyn Fn(usize) -> String| (0..).take_while(|&index| has(&name(index))).count();
+        let count =
+            |name: &dyn Fn(usize) -> String| (0..MOST_BLOCKS).take_while(|&index| has(&name(index))).count();
         let undetected = |reason: &str| ArchitectureError::Undetected { reason: reason.to_owned() };
         let head = ["linear", "fc", "classifier"].into_iter().find_map(shape);
         let Some(classes) = head.and_then(|shape| shape.first().copied()) else {

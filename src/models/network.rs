@@ -68,7 +68,10 @@ impl Network {
     /// # Errors
     ///
     /// - as [`Network::new`]
-    pub fn build(architecture: &Architecture, builder: &Builder<'_>) -> std::result::Result<Self, NetworkError> {
+    pub fn build(
+        architecture: &Architecture,
+        builder: &Builder<'_>,
+    ) -> std::result::Result<Self, NetworkError> {
         let Architecture { family, classes, channels } = *architecture;
         let model: Box<dyn Model> = match family {
             Family::SmallResNet { depth, width } => {

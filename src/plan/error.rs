@@ -179,9 +179,10 @@ impl PlanError {
             Self::Budget { least, .. } if *least < 1.0 => {
                 Some(format!("target more layers, or ask for at least {:.4}", up(*least)))
             }
-            Self::Overcomplete { .. } => {
-                Some("they are for training, and collapsed after it: `compress finetune`, `compress train`".to_owned())
-            }
+            Self::Overcomplete { .. } => Some(
+                "they are for training, and collapsed after it: `compress finetune`, `compress train`"
+                    .to_owned(),
+            ),
             Self::Memory { .. } => Some("raise `--memory-limit` or ignore the layer".to_owned()),
             Self::Checkpoint(error) => error.hint(),
             _ => None,

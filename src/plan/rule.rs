@@ -43,7 +43,8 @@ impl Rule {
     /// Whether its factors have more elements than the weights that they stand for, and are meant to.
     #[must_use]
     pub fn is_overcomplete(&self) -> bool {
-        self.scheme == Some(Scheme::Deep) || matches!(self.rank, Some(RankRule::RankRatio(ratio)) if ratio > 1.0)
+        self.scheme == Some(Scheme::Deep)
+            || matches!(self.rank, Some(RankRule::RankRatio(ratio)) if ratio > 1.0)
     }
 }
 

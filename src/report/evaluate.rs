@@ -102,7 +102,12 @@ impl EvaluateReport {
             count(self.multiply_adds)
         );
         let _ = writeln!(text, "data           {}, {images} test images", self.data);
-        let _ = writeln!(text, "accuracy       {:.2} %, top five {:.2} %", 100.0 * accuracy, 100.0 * top5_accuracy);
+        let _ = writeln!(
+            text,
+            "accuracy       {:.2} %, top five {:.2} %",
+            100.0 * accuracy,
+            100.0 * top5_accuracy
+        );
         let _ = writeln!(text, "loss           {loss:.4}");
         let _ = writeln!(text, "speed          {:.0} images/s, {elapsed_secs:.1} s", self.images_per_sec);
         text

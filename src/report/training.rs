@@ -4,7 +4,6 @@ use super::curves::number;
 use super::table::{Align, Table};
 use super::units;
 use crate::layers::{Parameters, Role};
-use crate::plan::tuple as shape;
 use crate::train::{Decay, DecayTable, EpochMetrics};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -176,7 +175,9 @@ impl TrainingReport {
     /// How many parameters are decayed how: a line for each kind.
     #[must_use]
     pub fn policy_text(&self) -> String {
-        policy_text(self.parameters.iter().map(|parameter| (parameter.role, parameter.decay, parameter.parameters)))
+        policy_text(
+            self.parameters.iter().map(|parameter| (parameter.role, parameter.decay, parameter.parameters)),
+        )
     }
 
     fn epochs_text(&self) -> Table {

@@ -74,7 +74,8 @@ impl TrainError {
             Self::Checkpoint(error) => error.hint(),
             Self::Output(error) => error.hint(),
             Self::Diverged { .. } => Some(
-                "the state before it is kept; a smaller --learning-rate, --warmup-steps or --clip may help".to_owned(),
+                "the state before it is kept; a smaller --learning-rate, --warmup-steps or --clip may help"
+                    .to_owned(),
             ),
             Self::Changed { .. } => {
                 Some("resume with the options of the beginning, or begin anew with --overwrite".to_owned())

@@ -137,7 +137,12 @@ impl RunFolder {
     /// # Errors
     ///
     /// - a folder that cannot be written
-    pub fn save_network(&self, path: &Path, state: &State, record: Option<&Record>) -> Result<(), TrainError> {
+    pub fn save_network(
+        &self,
+        path: &Path,
+        state: &State,
+        record: Option<&Record>,
+    ) -> Result<(), TrainError> {
         let mut options = OutputOptions::file(path);
         options.overwrite = true;
         options.metadata.insert("format".to_owned(), "pt".to_owned());
@@ -183,10 +188,11 @@ impl RunFolder {
     /// - [`TrainError::Changed`] with every difference
     pub fn load_state(&self, origin: &Value) -> Result<(IndexMap<String, Tensor>, Position), TrainError> {
         let path = self.checkpoint("state");
-        let problem =
-            |problem: String| TrainError::Resume { path: path.display().to_string(), problem };
+        let problem = |problem: String| TrainError::Resume { path: path.display().to_string(), problem };
         if !path.is_file() {
-            return Err(problem("there is no state: the run ended before its first checkpoint, or never began".to_owned()));
+            return Err(problem(
+                "there is no state: the run ended before its first checkpoint, or never began".to_owned(),
+            ));
         }
         let checkpoint = Checkpoint::open_path(&path)?;
         let text = checkpoint.metadata().get(STATE_KEY);

@@ -117,8 +117,16 @@ impl Session {
         })?;
         let metrics = self.folder.path("metrics.jsonl");
         let mut records = Records {
-            metrics: if fresh { MetricsWriter::create(&metrics)? } else { MetricsWriter::resume(&metrics, self.position.step)? },
-            events: if fresh { EventWriter::create(self.folder.root())? } else { EventWriter::resume(self.folder.root(), self.position.step)? },
+            metrics: if fresh {
+                MetricsWriter::create(&metrics)?
+            } else {
+                MetricsWriter::resume(&metrics, self.position.step)?
+            },
+            events: if fresh {
+                EventWriter::create(self.folder.root())?
+            } else {
+                EventWriter::resume(self.folder.root(), self.position.step)?
+            },
         };
         let epochs = self.trainer.options().epochs;
         let accumulate = self.trainer.options().accumulate;
@@ -186,12 +194,20 @@ impl Session {
     }
 
     /// Evaluates, records and saves after an epoch, or before the first.
-    fn finish_epoch(&mut self, records: &mut Records, progress: &dyn TrainingProgress) -> Result<(), TrainError> {
-        let learning_rate = self.trainer.options().rate().at(self.position.step.saturating_sub(1), self.trainer.total_steps());
-        progress.pass("evaluating", self.test.samples_per_epoch());
-        let evaluation = self
+    fn finish_epoch(
+        &mut self,
+        records: &mut Records,
+        progress: &dyn TrainingProgress,
+    ) -> Result<(), TrainError> {
+        let learning_rate = self
             .trainer
-            .with_average(|network| evaluate(network, &self.test, &self.device, |images| progress.seen(images)))?;
+            .options()
+            .rate()
+            .at(self.position.step.saturating_sub(1), self.trainer.total_steps());
+        progress.pass("evaluating", self.test.samples_per_epoch());
+        let evaluation = self.trainer.with_average(|network| {
+            evaluate(network, &self.test, &self.device, |images| progress.seen(images))
+        })?;
         progress.passed();
         let running = std::mem::take(&mut self.position.running);
         let metrics = EpochMetrics {
@@ -252,7 +268,8 @@ impl Session {
     /// - a device that fails
     pub fn saved_state(&self) -> Result<State, TrainError> {
         let mut state = self.template.clone();
-        let snapshot = self.trainer.with_average(|network: &Network| Ok(network.parameters().snapshot()?))?;
+        let snapshot =
+            self.trainer.with_average(|network: &Network| Ok(network.parameters().snapshot()?))?;
         state.update(&snapshot);
         Ok(state)
     }
