@@ -1,3 +1,4 @@
+use super::kernels;
 use super::operation::{Operation, View};
 use candle_core::backprop::GradStore;
 use candle_core::{
@@ -243,7 +244,7 @@ impl Tape {
                 let entry = &mut gradients[*slot];
                 *entry = Some(match entry.take() {
                     None => gradient,
-                    Some(sum) => (sum + gradient)?,
+                    Some(sum) => add(&sum, &gradient)?,
                 });
             }
         }
@@ -273,6 +274,13 @@ impl Step {
             self.operation.backward(&inputs, output, gradient, wanted)
         })
     }
+}
+
+/// The sum of two gradients of one shape.
+fn add(one: &Tensor, other: &Tensor) -> Result<Tensor> {
+    let tensors = [one.contiguous()?, other.contiguous()?];
+    let sum = with_views(&tensors, |views| Ok(kernels::add(views[0].data, views[1].data)))?;
+    Tensor::from_vec(sum, one.shape(), one.device())
 }
 
 /// Lends the elements of contiguous f32 tensors on the CPU.
