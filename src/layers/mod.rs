@@ -13,6 +13,7 @@ mod parameters;
 mod tape;
 
 pub use geometry::Geometry;
+pub use kernels::keep_freed_memory;
 pub use operation::{Needs, Operation, View};
 pub use parameters::{Parameter, Parameters, Role};
 pub use tape::{Gradients, Node, Tape};
