@@ -25,7 +25,8 @@ fn network(rank_ratio: Option<f64>) -> Network {
     let dense = Network::fresh(&architecture, 0, &Device::Cpu).unwrap();
     let Some(ratio) = rank_ratio else { return dense };
     let folder = tempfile::tempdir().unwrap();
-    let (input, output) = (folder.path().join("dense.safetensors"), folder.path().join("factored.safetensors"));
+    let (input, output) =
+        (folder.path().join("dense.safetensors"), folder.path().join("factored.safetensors"));
     dense.state().unwrap().write(&fnl::checkpoint::OutputOptions::file(&input), None).unwrap();
     let mut recipe = Recipe::default();
     recipe.rules.push(Rule::new(RankRule::RankRatio(ratio)));
@@ -53,7 +54,8 @@ fn resnet20_step(bencher: Bencher<'_, '_>, rank_ratio: f64) {
 }
 
 /// Rows, columns and rank of a factored weight.
-const SHAPES: [(usize, usize, usize); 4] = [(64 * 3, 64 * 3, 21), (384, 384, 96), (1536, 384, 96), (3072, 768, 192)];
+const SHAPES: [(usize, usize, usize); 4] =
+    [(64 * 3, 64 * 3, 21), (384, 384, 96), (1536, 384, 96), (3072, 768, 192)];
 
 fn weight((rows, cols, rank): (usize, usize, usize)) -> Weight {
     let dense = Tensor::randn(0f32, 0.02, (rows, cols), &Device::Cpu).unwrap();

@@ -1,7 +1,8 @@
 use super::axis::Axis;
 use super::interleaved::{interleave, interleaved, separate};
+use super::machine::{Machine, blocks};
 use super::padded::{Padded, unrolled};
-use super::tile::{self, Block, Machine, Spot, Taps};
+use super::tile::{self, Block, Spot, Taps};
 use crate::layers::Geometry;
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -164,7 +165,7 @@ impl Pass {
         let offsets =
             taps.iter().map(|&(source, _, row, column)| padded.offset(source, row, column) as u32).collect();
         let group = |group: usize| {
-            tile::blocks(targets, block)
+            blocks(targets, block)
                 .collect::<Vec<_>>()
                 .into_par_iter()
                 .with_min_len((1 << 12) / (taps.len() * block).max(1) + 1)

@@ -1,8 +1,9 @@
 use super::axis::Axis;
 use super::convolution::with_buffer;
 use super::interleaved::{interleave, interleaved};
+use super::machine::Machine;
 use super::padded::{Padded, unrolled};
-use super::tile::{self, Correlation, Machine};
+use super::tile::{self, Correlation};
 use crate::layers::Geometry;
 use rayon::prelude::*;
 use std::ops::Range;

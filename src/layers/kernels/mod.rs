@@ -5,7 +5,10 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `convolution` | forward, and the gradients of input and kernel |
+//! | `convolution`, `correlation` | forward and the gradient of the input; the gradient of the kernel |
+//! | `axis`, `padded`, `interleaved` | which taps an output has on an axis; planes in which all can be read |
+//! | `tile`, `machine` | sums of products in registers, and what registers there are |
+//! | `stream` | sums and maps over slices |
 //! | `normalization` | batch normalization with the sum and the relu after it, and its gradient |
 //! | `pooling` | largest and mean elements of windows and planes |
 //! | `elementwise` | sums, relu, sums over channels |
@@ -16,6 +19,7 @@ mod convolution;
 mod correlation;
 mod elementwise;
 mod interleaved;
+mod machine;
 mod normalization;
 mod padded;
 mod pooling;
@@ -28,9 +32,7 @@ mod tile;
 pub(crate) use convolution::{convolve, convolve_backward_input};
 pub(crate) use correlation::convolve_backward_kernel;
 pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel};
-pub(crate) use normalization::{Normalized, NormalizedBackward, normalize, normalize_backward, scale_shift};
-pub(crate) use pooling::{
-    average_pool, average_pool_backward, global_average, global_average_backward, max_pool, max_pool_backward,
-};
+pub(crate) use normalization::{normalize, normalize_backward, scale_shift};
+pub(crate) use pooling::{global_average, global_average_backward, max_pool, max_pool_backward};
 pub(crate) use product::matmul;
 pub use tile::keep_freed_memory;

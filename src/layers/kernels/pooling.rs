@@ -85,34 +85,6 @@ pub(crate) fn max_pool_backward(g: &Geometry, positions: &[u32], dy: &[f32]) -> 
     dx
 }
 
-/// The mean of each window; padding counts as zeros.
-pub(crate) fn average_pool(g: &Geometry, x: &[f32]) -> Vec<f32> {
-    let (ip, op, ow) = (g.input[0] * g.input[1], g.output[0] * g.output[1], g.output[1]);
-    let share = 1.0 / (g.kernel[0] * g.kernel[1]) as f32;
-    let mut y = vec![0.0; g.batch * g.in_channels * op];
-    y.par_chunks_mut(op.max(1)).zip(x.par_chunks(ip.max(1))).for_each(|(y, x)| {
-        for (to, y) in y.iter_mut().enumerate() {
-            *y = window(g, to / ow, to % ow).map(|from| x[from]).sum::<f32>() * share;
-        }
-    });
-    y
-}
-
-/// The gradient of [`average_pool`]'s input.
-pub(crate) fn average_pool_backward(g: &Geometry, dy: &[f32]) -> Vec<f32> {
-    let (ip, op, ow) = (g.input[0] * g.input[1], g.output[0] * g.output[1], g.output[1]);
-    let share = 1.0 / (g.kernel[0] * g.kernel[1]) as f32;
-    let mut dx = vec![0.0; g.batch * g.in_channels * ip];
-    dx.par_chunks_mut(ip.max(1)).zip(dy.par_chunks(op.max(1))).for_each(|(dx, dy)| {
-        for (to, &dy) in dy.iter().enumerate() {
-            for from in window(g, to / ow, to % ow) {
-                dx[from] += dy * share;
-            }
-        }
-    });
-    dx
-}
-
 /// The mean of each plane of `x`, shape `(n, c, hw)`.
 pub(crate) fn global_average([_, _, hw]: [usize; 3], x: &[f32]) -> Vec<f32> {
     let share = 1.0 / hw.max(1) as f32;
@@ -144,22 +116,18 @@ mod tests {
         {
             let g = geometry([2, 3, 5, 7], kernel, stride, padding);
             let (y, positions) = max_pool(&g, &x);
-            let (mean, plane) = (average_pool(&g, &x), g.output[0] * g.output[1]);
+            let plane = g.output[0] * g.output[1];
             for (i, (&y, &position)) in y.iter().zip(&positions).enumerate() {
                 let (row, column) = (i % plane / g.output[1], i % g.output[1]);
                 let values: Vec<f32> =
                     window(&g, row, column).map(|place| x[i / plane * 35 + place]).collect();
                 assert_eq!(y, values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                 assert_eq!(y, x[i / plane * 35 + position as usize]);
-                let total = values.iter().sum::<f32>();
-                assert!((mean[i] * (kernel[0] * kernel[1]) as f32 - total).abs() < 1e-3);
             }
             // transposes: <pool(x), dy> = <x, backward(dy)>
             let dy: Vec<f32> = (0..y.len()).map(|i| (i * 13 % 29) as f32 - 14.0).collect();
             let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a * b)).sum::<f64>();
             assert_eq!(inner(&y, &dy), inner(&x, &max_pool_backward(&g, &positions, &dy)));
-            let difference = inner(&mean, &dy) - inner(&x, &average_pool_backward(&g, &dy));
-            assert!(difference.abs() < 1e-2, "{difference}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::convolution::{convolve_backward_input_on, convolve_on};
 use super::correlation::convolve_backward_kernel_on;
-use super::tile::Machine;
+use super::machine::Machine;
 use crate::layers::Geometry;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -135,5 +135,32 @@ fn layers_of_residual_networks() {
     ] {
         let g = Geometry::new(&[batch, i, h, w], &[o, i, kernel[0], kernel[1]], stride, padding, [1, 1], 1);
         check(&g.unwrap(), 7);
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for shape in [[33, 6, 12, 20], [40, 16, 3, 3], [1, 16, 40, 40]] {
+        let g = Geometry::new(&shape, &[24, shape[1], 3, 3], [1, 1], [1, 1], [1, 1], 1).unwrap();
+        let mut rng = StdRng::seed_from_u64(5);
+        let x = random(&mut rng, g.input_shape().iter().product());
+        let w = random(&mut rng, g.kernel_shape().iter().product());
+        let dy = random(&mut rng, g.output_shape().iter().product());
+        let channels = [shape[0], shape[1], shape[2] * shape[3]];
+        let scale = random(&mut rng, shape[1]);
+        let all = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let normalized = super::normalize(channels, &x, &scale, &scale, 1e-5, None, true);
+                [
+                    super::convolve(&g, &x, &w, None),
+                    super::convolve_backward_input(&g, &dy, &w),
+                    super::convolve_backward_kernel(&g, &x, &dy),
+                    normalized.y,
+                    normalized.variance,
+                ]
+            })
+        };
+        assert!(all(1) == all(3), "{g:?}");
     }
 }

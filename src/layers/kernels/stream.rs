@@ -34,7 +34,7 @@ pub(super) enum Map<'a> {
     PassedSlope(&'a [f32], &'a [f32], &'a [f32], [f32; 4]),
 }
 
-impl<'a> Map<'a> {
+impl Map<'_> {
     /// Writes chunks of `size` elements, as `chunk(index)` says.
     pub(super) fn write(to: &mut [f32], size: usize, first: usize, chunk: impl Fn(usize) -> Self) {
         Arch::new().dispatch(Written { to, size, first, chunk });
@@ -136,7 +136,7 @@ pub(super) enum Sums<'a> {
     PassedSlopes(&'a [f32], &'a [f32], &'a [f32], f32),
 }
 
-impl<'a> Sums<'a> {
+impl Sums<'_> {
     /// The sums over each plane of `size` elements, of so many.
     pub(super) fn of_planes(
         count: usize,

@@ -8,71 +8,16 @@
     clippy::inline_always,
     reason = "a loop gets its instructions from the function it is inlined into"
 )]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops of known length over registers, which iterators would not unroll"
+)]
 
+use super::machine::{Machine, blocks};
 use rayon::prelude::*;
 use std::array::from_fn;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
-
-/// The instructions that tiles are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Machine {
-    /// 32 registers of 16 or 8 lanes.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 16 registers of 8 lanes.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// What the compiler makes of arrays.
-    Portable,
-}
-
-impl Machine {
-    /// Those that this machine can run, the fastest first.
-    pub(super) fn available() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let wide = {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            let avx512 = avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
-            [avx512.then_some(Self::Avx512), avx2.then_some(Self::Avx2)]
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let wide: [Option<Self>; 0] = [];
-        wide.into_iter().flatten().chain([Self::Portable])
-    }
-
-    /// The fastest.
-    pub(super) fn best() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
-    }
-
-    /// Lanes of the vectors that waste the fewest of them on rows of this width.
-    pub(super) fn lanes(self, width: usize) -> usize {
-        let waste = |lanes: usize| width.div_ceil(lanes) * lanes;
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if waste(16) * 19 <= waste(8) * 20 => 16,
-            _ => 8,
-        }
-    }
-
-    /// Channels whose sums grow in one tile, at most, where there are so many vectors of outputs.
-    pub(super) fn block(self, vectors: usize) -> usize {
-        match self {
-            // tiles of 6 by 4, where those of 8 by 3 would be left unfilled
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if vectors.next_multiple_of(3) * 15 > vectors.next_multiple_of(4) * 16 => 6,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 8,
-            _ => 4,
-        }
-    }
-
-    /// Whether tiles have twice as many sums as 16 registers hold.
-    fn is_large(self) -> bool {
-        self.block(usize::MAX / 32) > 4
-    }
-}
 
 /// As many floats as one register holds.
 trait Vector: Copy {
@@ -229,16 +174,9 @@ pub(super) struct Block {
     pub weights: Vec<f32>,
 }
 
-/// Splits channels into blocks of nearly equal size: first channel and size of each.
-pub(super) fn blocks(channels: usize, largest: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = channels.div_ceil(largest).max(1);
-    let (size, more) = (channels / count, channels % count);
-    (0..count).map(move |b| (b * size + b.min(more), size + usize::from(b < more)))
-}
-
 /// Writes every output of `taps` into the planes, which start with the first block's first channel of the first sample.
 pub(super) fn convolve(machine: Machine, lanes: usize, taps: &Taps<'_>, planes: &mut [&mut [f32]]) {
-    let Taps { source, offsets, spots, step, blocks, start } = *taps;
+    let Taps { source, offsets, spots, step, blocks, .. } = *taps;
     let (Some(base), Some(last)) = (blocks.first(), blocks.last()) else { return };
     for block in blocks {
         assert!(base.first <= block.first && block.first + block.size <= last.first + last.size);
@@ -246,6 +184,7 @@ pub(super) fn convolve(machine: Machine, lanes: usize, taps: &Taps<'_>, planes: 
         assert_eq!(block.weights.len(), offsets.len() * block.size);
     }
     let channels = last.first + last.size - base.first;
+    assert!(u32::try_from(source.len()).is_ok(), "places in a source of {} elements", source.len());
     let farthest = offsets.iter().max().map_or(0, |&offset| offset as usize);
     let size = planes.iter().map(|plane| plane.len()).min().unwrap_or(0);
     for spot in spots {
@@ -410,6 +349,7 @@ pub(super) fn correlate(machine: Machine, lanes: usize, work: &Correlation<'_>, 
         return;
     }
     assert_eq!(sums.len(), channels * offsets.len());
+    assert!(u32::try_from(source.len().max(gradient.len())).is_ok(), "places in {} elements", source.len());
     let farthest = offsets.iter().max().map_or(0, |&offset| offset as usize);
     for &(from, to) in spots {
         assert!(from as usize + farthest + lanes <= source.len());
