@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 # Which layer of the chain has the dense kernel's height and width, and with each its stride, padding and dilation.
-AXES = {"matrix": (0, 0), "spatial": (1, 0), "channel": (0, 0), "tucker": (1, 1), "cp": (1, 2)}
+AXES = {"matrix": (0, 0), "spatial": (1, 0), "channel": (0, 0), "deep": (2, 0), "tucker": (1, 1), "cp": (1, 2)}
 # Buffers that older checkpoints store and newer models compute.
 BUFFERS = re.compile(r"(position_ids|attn\.(masked_)?bias|rotary_emb\.inv_freq)$")
 

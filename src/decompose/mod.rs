@@ -26,6 +26,7 @@
 //! # Ok::<(), fnl::decompose::DecomposeError>(())
 //! ```
 
+mod chain;
 mod error;
 mod overcomplete;
 mod scheme;

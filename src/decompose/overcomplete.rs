@@ -1,4 +1,4 @@
-use super::unfolding::Pair;
+use super::chain::Pair;
 use super::{DecomposeError, Factored, Unfolding, factor};
 use crate::linalg::{Scalar, SvdOptions};
 use faer::Mat;

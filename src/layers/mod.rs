@@ -7,7 +7,7 @@
 //! | `builder`, `state` | layers out of a checkpoint's tensors and record, and back |
 //! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
-//! | `tape`, `operation` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
+//! | `tape`, `operation`, `bridge` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
 //! | `operations` | what layers are computed by |
 //! | `geometry`, `kernels` | convolutions and normalization as loops over slices |
 //!
@@ -65,6 +65,7 @@
 //! ```
 
 mod batch_norm;
+mod bridge;
 mod builder;
 mod chain;
 mod convolution;

@@ -1,9 +1,8 @@
+use super::bridge::Bridge;
 use super::kernels;
 use super::operation::{Operation, View};
 use candle_core::backprop::GradStore;
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, TensorId, Var,
-};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, TensorId, Var};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -284,7 +283,7 @@ fn add(one: &Tensor, other: &Tensor) -> Result<Tensor> {
 }
 
 /// Lends the elements of contiguous f32 tensors on the CPU.
-fn with_views<T>(tensors: &[Tensor], act: impl FnOnce(&[View<'_>]) -> Result<T>) -> Result<T> {
+pub(super) fn with_views<T>(tensors: &[Tensor], act: impl FnOnce(&[View<'_>]) -> Result<T>) -> Result<T> {
     let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
     let views: Vec<View<'_>> = held
         .iter()
@@ -296,7 +295,7 @@ fn with_views<T>(tensors: &[Tensor], act: impl FnOnce(&[View<'_>]) -> Result<T>)
     act(&views)
 }
 
-fn view<'a>(storage: &'a CpuStorage, layout: &'a Layout) -> Result<View<'a>> {
+pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &'a Layout) -> Result<View<'a>> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         candle_core::bail!("expected a contiguous tensor");
     };
@@ -333,107 +332,5 @@ impl Gradients {
                 store.insert(var.as_tensor(), gradient);
             }
         }
-    }
-}
-
-/// An operation as candle knows custom ones.
-struct Bridge(Arc<dyn Operation>);
-
-impl Bridge {
-    fn forward(&self, inputs: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
-        let views: Vec<View<'_>> =
-            inputs.iter().map(|(storage, layout)| view(storage, layout)).collect::<Result<_>>()?;
-        let (data, shape) = self.0.forward(&views)?;
-        Ok((CpuStorage::F32(data), Shape::from(shape)))
-    }
-
-    fn backward(
-        &self,
-        inputs: &[&Tensor],
-        output: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let mut tensors: Vec<Tensor> = inputs.iter().map(|x| x.contiguous()).collect::<Result<_>>()?;
-        tensors.extend([output.contiguous()?, gradient.contiguous()?]);
-        let count = inputs.len();
-        let wanted: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
-        let found = with_views(&tensors, |views| {
-            self.0.backward(&views[..count], views[count], views[count + 1], &wanted)
-        })?;
-        let tensor = |(data, input): (Option<Vec<f32>>, &&Tensor)| {
-            data.map(|data| Tensor::from_vec(data, input.shape(), input.device())).transpose()
-        };
-        found.into_iter().zip(inputs).map(tensor).collect()
-    }
-}
-
-impl CustomOp1 for Bridge {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(&[(storage, layout)])
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(self.backward(&[x], y, gradient)?.pop().flatten())
-    }
-}
-
-impl CustomOp2 for Bridge {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward(&[(s1, l1), (s2, l2)])
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        z: &Tensor,
-        y: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut found = self.backward(&[x, z], y, gradient)?.into_iter();
-        Ok((found.next().flatten(), found.next().flatten()))
-    }
-}
-
-impl CustomOp3 for Bridge {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward(&[(s1, l1), (s2, l2), (s3, l3)])
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        z: &Tensor,
-        w: &Tensor,
-        y: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut found = self.backward(&[x, z, w], y, gradient)?.into_iter();
-        Ok((found.next().flatten(), found.next().flatten(), found.next().flatten()))
     }
 }
