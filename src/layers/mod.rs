@@ -37,6 +37,7 @@ pub use chain::{Chain, Diagnostics, Execution};
 pub use convolution::{Conv1d, Conv2d};
 pub use embedding::Embedding;
 pub use geometry::Geometry;
+pub use kernels::keep_freed_memory;
 pub use linear::Linear;
 pub use operation::{Needs, Operation, View};
 pub use operations::Convolution;

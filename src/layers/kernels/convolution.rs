@@ -1,6 +1,8 @@
 use super::axis::Axis;
+use super::interleaved::{interleave, interleaved, separate};
+use super::machine::{Machine, blocks};
 use super::padded::{Padded, unrolled};
-use super::tile::{self, Block, Machine, Spot, Taps};
+use super::tile::{self, Block, Spot, Taps};
 use crate::layers::Geometry;
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -40,6 +42,10 @@ pub(super) fn convolve_on(
 ) -> Vec<f32> {
     let flat = unrolled(g).filter(|_| !g.output[1].is_multiple_of(16));
     let g = flat.as_ref().unwrap_or(g);
+    if let Some(wide) = interleaved(g, g.output[1]) {
+        let x = interleave(x, g.in_channels * g.input[0] * g.input[1]);
+        return separate(&convolve_on(machine, &wide, &x, w, bias), g.batch);
+    }
     let [oh, ow] = g.output;
     let axis = |a: usize| Axis::forward(g.output[a], g.kernel[a], g.stride[a], g.dilation[a]);
     let (rows, columns) = (axis(0), axis(1));
@@ -52,11 +58,13 @@ pub(super) fn convolve_on(
     let row = (columns.span(ow.next_multiple_of(lanes))) * ig;
     let fitting = (SCRATCH / row.max(1)).saturating_sub(rows.span(1)) / g.stride[0] + 1;
     let wanted = oh.div_ceil((TASKS / 2).div_ceil(g.batch.max(1)));
-    let band = if rows.span(oh) * row <= SCRATCH { wanted } else { fitting.min(wanted) }.clamp(1, oh.max(1));
+    let band =
+        if rows.span(oh) * row <= 2 * SCRATCH { wanted } else { fitting.min(wanted) }.clamp(1, oh.max(1));
     let band = oh.div_ceil(oh.div_ceil(band).max(1)).max(1);
     let reach = columns.taps.iter().map(|&(_, position)| (position, ow.next_multiple_of(lanes)));
-    let padded = Padded::new(g.input, g.padding, rows.span(band), g.stride[1], reach);
-    let passes = [Pass::new(machine, g, &padded, rows, columns, [ig, og], weight)];
+    let padded = Padded::new(g.input, g.padding, rows.span(band), g.stride[1], reach).meeting(&rows);
+    let block = machine.block(band * ow.div_ceil(lanes) * together(&padded, ig, g.batch));
+    let passes = [Pass::new(block, g, &padded, rows, columns, [ig, og], weight)];
     let work = Work {
         machine,
         lanes,
@@ -70,9 +78,7 @@ pub(super) fn convolve_on(
         output: g.output,
         start: bias.unwrap_or(&[]),
     };
-    let mut y = vec![0.0; g.batch * g.out_channels * oh * ow];
-    work.run(x, &mut y);
-    y
+    work.run(x)
 }
 
 /// The gradient of [`convolve`]'s input.
@@ -83,6 +89,10 @@ pub(crate) fn convolve_backward_input(g: &Geometry, dy: &[f32], w: &[f32]) -> Ve
 pub(super) fn convolve_backward_input_on(machine: Machine, g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
     let flat = unrolled(g).filter(|_| !g.input[1].is_multiple_of(16));
     let g = flat.as_ref().unwrap_or(g);
+    if let Some(wide) = interleaved(g, g.input[1]) {
+        let dy = interleave(dy, g.out_channels * g.output[0] * g.output[1]);
+        return separate(&convolve_backward_input_on(machine, &wide, &dy, w), g.batch);
+    }
     let axis = |a: usize| Axis::backward(g.input[a], g.kernel[a], g.stride[a], g.padding[a], g.dilation[a]);
     let ((rows, above), (columns, left)) = (axis(0), axis(1));
     let widest = columns.iter().map(|axis| axis.count).max().unwrap_or(0);
@@ -96,10 +106,12 @@ pub(super) fn convolve_backward_input_on(machine: Machine, g: &Geometry, dy: &[f
         axis.taps.iter().map(move |&(_, position)| (position, axis.count.next_multiple_of(lanes)))
     });
     let padded = Padded::new(g.output, [above, left], height.max(1), 1, reach);
+    let tallest = rows.iter().map(|axis| axis.count).max().unwrap_or(0);
+    let block = machine.block(tallest * widest.div_ceil(lanes) * together(&padded, og, g.batch));
     let passes: Vec<Pass> = rows
         .iter()
         .flat_map(|rows| columns.iter().map(move |columns| (rows.clone(), columns.clone())))
-        .map(|(rows, columns)| Pass::new(machine, g, &padded, rows, columns, [og, ig], weight))
+        .map(|(rows, columns)| Pass::new(block, g, &padded, rows, columns, [og, ig], weight))
         .collect();
     let work = Work {
         machine,
@@ -114,9 +126,12 @@ pub(super) fn convolve_backward_input_on(machine: Machine, g: &Geometry, dy: &[f
         output: g.input,
         start: &[],
     };
-    let mut dx = vec![0.0; g.batch * g.in_channels * g.input[0] * g.input[1]];
-    work.run(dy, &mut dx);
-    dx
+    work.run(dy)
+}
+
+/// Samples of a task.
+fn together(padded: &Padded, sources: usize, samples: usize) -> usize {
+    (SCRATCH / (padded.size() * sources).max(1)).clamp(1, samples.div_ceil(TASKS).max(1))
 }
 
 /// Outputs that are sums over the same taps.
@@ -133,7 +148,7 @@ struct Pass {
 impl Pass {
     /// `weight(group, target channel, source channel, tap of the kernel)` says the weights.
     fn new(
-        machine: Machine,
+        block: usize,
         g: &Geometry,
         padded: &Padded,
         rows: Axis,
@@ -150,10 +165,10 @@ impl Pass {
         let offsets =
             taps.iter().map(|&(source, _, row, column)| padded.offset(source, row, column) as u32).collect();
         let group = |group: usize| {
-            tile::blocks(targets, machine.block())
+            blocks(targets, block)
                 .collect::<Vec<_>>()
                 .into_par_iter()
-                .with_min_len((1 << 12) / (taps.len() * machine.block()).max(1) + 1)
+                .with_min_len((1 << 12) / (taps.len() * block).max(1) + 1)
                 .map(|(first, size)| {
                     let mut weights = Vec::with_capacity(size * taps.len());
                     for &(source, tap, ..) in &taps {
@@ -200,16 +215,34 @@ struct Task<'a> {
 
 impl Work<'_> {
     /// Computes the result.
-    fn run(&self, source: &[f32], target: &mut [f32]) {
-        if target.is_empty() {
-            return;
+    fn run(&self, source: &[f32]) -> Vec<f32> {
+        let channels = self.groups * self.targets;
+        let [height, width] = self.output;
+        let size = self.samples * channels * height * width;
+        if size == 0 {
+            return Vec::new();
         }
         let padded = self.padded.size() * self.sources;
-        let together = (SCRATCH / padded.max(1)).clamp(1, self.samples.div_ceil(TASKS));
+        let together = together(&self.padded, self.sources, self.samples);
         let bands = self.output[0].div_ceil(self.band);
         let panels = self.samples.div_ceil(together);
         let blocks = self.passes[0].groups[0].len();
         let parts = TASKS.div_ceil(2).div_ceil(panels * bands).min(self.groups.max(blocks));
+        if bands * parts == 1 {
+            let sample = channels * height * width;
+            return tile::build(size, together * sample, |panel, target| {
+                let first = panel * together;
+                let task = Task {
+                    samples: first..first + target.len() / sample,
+                    row: 0,
+                    groups: 0..self.groups,
+                    blocks: 0..blocks,
+                    planes: target.chunks_mut(height * width).collect(),
+                };
+                with_buffer(padded * together, |buffer| self.perform(task, source, buffer));
+            });
+        }
+        let mut target = vec![0.0; size];
         let (by_groups, by_blocks) =
             if self.groups > 1 { (parts.min(self.groups), 1) } else { (1, parts.min(blocks)) };
         let cut = |count: usize, parts: usize, part: usize| count * part / parts..count * (part + 1) / parts;
@@ -244,8 +277,6 @@ impl Work<'_> {
                     .unwrap_or(0)
             })
             .collect();
-        let channels = owner.len();
-        let [height, width] = self.output;
         for (p, plane) in target.chunks_mut(height * width).enumerate() {
             for (band, rows) in plane.chunks_mut(self.band * width).enumerate() {
                 let panel = p / channels / together;
@@ -256,6 +287,7 @@ impl Work<'_> {
             let size = padded * task.samples.len();
             with_buffer(size, |buffer| self.perform(task, source, buffer));
         });
+        target
     }
 
     fn perform(&self, mut task: Task<'_>, source: &[f32], buffer: &mut [f32]) {

@@ -1,7 +1,9 @@
 use super::axis::Axis;
 use super::convolution::with_buffer;
+use super::interleaved::{interleave, interleaved};
+use super::machine::Machine;
 use super::padded::{Padded, unrolled};
-use super::tile::{self, Correlation, Machine};
+use super::tile::{self, Correlation};
 use crate::layers::Geometry;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -24,7 +26,13 @@ pub(super) fn convolve_backward_kernel_on(machine: Machine, g: &Geometry, x: &[f
         return vec![0.0; size];
     }
     let flat = unrolled(g).filter(|_| !g.output[1].is_multiple_of(16));
-    let work = Work::new(machine, flat.as_ref().unwrap_or(g));
+    let g = flat.as_ref().unwrap_or(g);
+    if let Some(wide) = interleaved(g, g.output[1]) {
+        let x = interleave(x, g.in_channels * g.input[0] * g.input[1]);
+        let dy = interleave(dy, g.out_channels * g.output[0] * g.output[1]);
+        return convolve_backward_kernel_on(machine, &wide, &x, &dy);
+    }
+    let work = Work::new(machine, g);
     let chunks = CHUNKS.min(SUMS / size + 1).min(g.batch);
     let og = g.out_channels / g.groups;
     let parts = (CHUNKS / 2).div_ceil(chunks).min(if g.groups > 1 { g.groups } else { og.div_ceil(4) });
@@ -70,7 +78,7 @@ impl Work {
         let lanes = machine.lanes(ow);
         let width = ow.next_multiple_of(lanes);
         let reach = columns.taps.iter().map(|&(_, position)| (position, width));
-        let padded = Padded::new(g.input, g.padding, rows.span(oh), g.stride[1], reach);
+        let padded = Padded::new(g.input, g.padding, rows.span(oh), g.stride[1], reach).meeting(&rows);
         let slopes = (width != ow).then(|| Padded::new(g.output, [0, 0], oh, 1, std::iter::once((0, width))));
         let offsets = (0..g.in_channels / g.groups)
             .flat_map(|c| rows.taps.iter().map(move |&(_, row)| (c, row)))

@@ -1,25 +1,40 @@
-use rayon::prelude::*;
+use super::stream::{CHUNK, Map, Sums};
+use super::tile::build;
+use std::ops::Range;
+
+/// Planes that a task takes at least.
+pub(super) fn planes_together(size: usize) -> usize {
+    CHUNK.div_ceil(size.max(1))
+}
 
 /// The sum over samples and positions for each channel of `dy`, shape `(n, c, hw)`: the gradient of a bias.
 pub(crate) fn sum_per_channel([n, c, hw]: [usize; 3], dy: &[f32]) -> Vec<f32> {
-    let channel = |c_i: usize| {
-        (0..n).map(|n| dy[(n * c + c_i) * hw..][..hw].iter().map(|&v| f64::from(v)).sum::<f64>()).sum::<f64>()
-            as f32
-    };
-    (0..c).into_par_iter().map(channel).collect()
+    let sums = Sums::of_planes(n * c, hw, |p| Sums::Moments(&dy[p * hw..][..hw], 0.0));
+    let of =
+        |channel: usize| sums.iter().skip(channel).step_by(c).map(|&[sum, _]| f64::from(sum)).sum::<f64>();
+    (0..c).map(|channel| of(channel) as f32).collect()
 }
 
 /// `a + b`.
 pub(crate) fn add(a: &[f32], b: &[f32]) -> Vec<f32> {
-    a.iter().zip(b).map(|(a, b)| a + b).collect()
+    assert_eq!(a.len(), b.len());
+    map(a.len(), |range| Map::Sum(&a[range.clone()], &b[range]))
 }
 
 /// `max(x, 0)`.
 pub(crate) fn relu(x: &[f32]) -> Vec<f32> {
-    x.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect()
+    map(x.len(), |range| Map::Relu(&x[range]))
 }
 
 /// `dy` where [`relu`]'s result `y` is positive, zero elsewhere.
 pub(crate) fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
-    y.iter().zip(dy).map(|(&y, &dy)| if y <= 0.0 { 0.0 } else { dy }).collect()
+    assert_eq!(y.len(), dy.len());
+    map(y.len(), |range| Map::Passed(&y[range.clone()], &dy[range]))
+}
+
+fn map<'a>(size: usize, chunk: impl Fn(Range<usize>) -> Map<'a> + Sync) -> Vec<f32> {
+    build(size, CHUNK, |index, to: &mut [f32]| {
+        let count = to.len();
+        Map::write(to, CHUNK, index, |index| chunk(index * CHUNK..index * CHUNK + count));
+    })
 }

@@ -5,7 +5,10 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `convolution` | forward, and the gradients of input and kernel |
+//! | `convolution`, `correlation` | forward and the gradient of the input; the gradient of the kernel |
+//! | `axis`, `padded`, `interleaved` | which taps an output has on an axis; planes in which all can be read |
+//! | `tile`, `machine` | sums of products in registers, and what registers there are |
+//! | `stream` | sums and maps over slices |
 //! | `normalization` | batch normalization with the sum and the relu after it, and its gradient |
 //! | `pooling` | largest and mean elements of windows and planes |
 //! | `elementwise` | sums, relu, sums over channels |
@@ -15,12 +18,15 @@ mod axis;
 mod convolution;
 mod correlation;
 mod elementwise;
+mod interleaved;
+mod machine;
 mod normalization;
 mod padded;
 mod pooling;
 mod product;
 #[cfg(test)]
 mod reference;
+mod stream;
 mod tile;
 
 pub(crate) use convolution::{convolve, convolve_backward_input};
@@ -31,3 +37,4 @@ pub(crate) use pooling::{
     average_pool, average_pool_backward, global_average, global_average_backward, max_pool, max_pool_backward,
 };
 pub(crate) use product::matmul;
+pub use tile::keep_freed_memory;

@@ -1,3 +1,4 @@
+use super::axis::Axis;
 use crate::layers::Geometry;
 
 /// Planes of a sample with zeros around them, so that no tap of a convolution lies outside.
@@ -17,6 +18,8 @@ pub(super) struct Padded {
     pub stride: usize,
     /// Which remainders by the stride occur, and the place of each in a row.
     pub phases: Vec<Option<usize>>,
+    /// Which remainders of rows by their stride occur.
+    pub met: Vec<bool>,
 }
 
 impl Padded {
@@ -36,7 +39,16 @@ impl Padded {
             }
             width = width.max(column / stride + count);
         }
-        Self { plane, lead, rows, width, stride, phases }
+        Self { plane, lead, rows, width, stride, phases, met: vec![true] }
+    }
+
+    /// The same, without the rows that these taps never meet.
+    pub(super) fn meeting(mut self, rows: &Axis) -> Self {
+        self.met = vec![false; rows.stride];
+        for &(_, position) in &rows.taps {
+            self.met[position % rows.stride] = true;
+        }
+        self
     }
 
     /// Elements from one row to the next.
@@ -55,45 +67,94 @@ impl Padded {
         plane * self.size() + row * self.row() + phase * self.width + column / self.stride
     }
 
-    /// Copies a plane, its rows from `first` on counted with the zeros above.
+    /// Copies a plane, its rows from `first` on counted with the zeros above; those that no tap meets stay zero.
     pub(super) fn fill(&self, plane: &[f32], first: usize, to: &mut [f32]) {
         let [h, w] = self.plane;
-        for (r, row) in to.chunks_exact_mut(self.row()).enumerate() {
-            let Some(y) = (first + r).checked_sub(self.lead[0]).filter(|&y| y < h) else {
-                row.fill(0.0);
-                continue;
+        to.fill(0.0);
+        if self.stride == 1 && self.met == [true] && w <= self.width - self.lead[1].min(self.width) {
+            let (above, begin) = (self.lead[0].saturating_sub(first), first.saturating_sub(self.lead[0]));
+            let to = to.get_mut(above * self.width..).unwrap_or_default();
+            let from = plane.get(begin * w..).unwrap_or_default();
+            return match w {
+                8 => copy_rows::<8>(from, to, self.width, self.lead[1]),
+                16 => copy_rows::<16>(from, to, self.width, self.lead[1]),
+                32 => copy_rows::<32>(from, to, self.width, self.lead[1]),
+                _ => {
+                    let rows = to.chunks_exact_mut(self.width).zip(from.chunks_exact(w.max(1)));
+                    rows.for_each(|(to, from)| copy(from, &mut to[self.lead[1]..][..w]));
+                }
             };
-            let from = &plane[y * w..][..w];
-            for (remainder, phase) in self.phases.iter().enumerate() {
-                let Some(phase) = phase else { continue };
-                let to = &mut row[phase * self.width..][..self.width];
-                // column `remainder + j stride` of the padded row is column `that - lead` of the plane
-                let start = self.lead[1].saturating_sub(remainder).div_ceil(self.stride).min(self.width);
-                let (left, rest) = to.split_at_mut(start);
-                left.fill(0.0);
-                let begin = (remainder + start * self.stride).saturating_sub(self.lead[1]).min(w);
-                let count = if self.stride == 1 {
-                    let count = (w - begin).min(rest.len());
-                    rest[..count].copy_from_slice(&from[begin..][..count]);
-                    count
-                } else if self.stride == 2 {
-                    let pairs = from[begin..].chunks(2);
-                    let count = pairs.len().min(rest.len());
-                    for (to, pair) in rest.iter_mut().zip(pairs) {
-                        *to = pair[0];
-                    }
-                    count
-                } else {
-                    let values = from[begin..].iter().step_by(self.stride);
-                    let count = values.len().min(rest.len());
-                    for (to, &value) in rest.iter_mut().zip(values) {
-                        *to = value;
-                    }
-                    count
-                };
-                rest[count..].fill(0.0);
+        }
+        // column `remainder + j stride` of the padded row is column `that - lead` of the plane
+        let phases = self.phases.iter().enumerate().filter_map(|(remainder, &phase)| {
+            let start = self.lead[1].saturating_sub(remainder).div_ceil(self.stride);
+            let begin = remainder + start * self.stride - self.lead[1];
+            let count = self.width.saturating_sub(start).min(w.saturating_sub(begin).div_ceil(self.stride));
+            (count > 0).then_some((phase? * self.width + start, begin, count))
+        });
+        let phases: Vec<(usize, usize, usize)> = phases.collect();
+        let mut remainder = 0;
+        for (r, row) in to.chunks_exact_mut(self.row()).enumerate() {
+            let y = (first + r).wrapping_sub(self.lead[0]);
+            if y < h && self.met[remainder] {
+                let from = &plane[y * w..][..w];
+                for &(start, begin, count) in &phases {
+                    copy_steps(&from[begin..], self.stride, &mut row[start..][..count]);
+                }
+            }
+            remainder = if remainder + 1 == self.met.len() { 0 } else { remainder + 1 };
+        }
+    }
+}
+
+/// Copies rows of `W` elements to rows of `width`, behind `lead` others.
+fn copy_rows<const W: usize>(from: &[f32], to: &mut [f32], width: usize, lead: usize) {
+    for (to, from) in to.chunks_exact_mut(width).zip(from.as_chunks::<W>().0) {
+        if let Some(to) = to[lead..].first_chunk_mut::<W>() {
+            *to = *from;
+        }
+    }
+}
+
+/// Copies every `step`th element from the first on.
+fn copy_steps(from: &[f32], step: usize, to: &mut [f32]) {
+    match step {
+        1 => copy(&from[..to.len()], to),
+        2 => {
+            let pairs = from.as_chunks::<2>().0;
+            for (to, pair) in to.iter_mut().zip(pairs) {
+                *to = pair[0];
+            }
+            // the last may stand alone
+            if let (Some(to), Some(from)) = (to.get_mut(pairs.len()), from.get(2 * pairs.len())) {
+                *to = *from;
             }
         }
+        _ => {
+            for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
+                *to = *from;
+            }
+        }
+    }
+}
+
+/// Copies a slice; short ones in two overlapping blocks instead of a call.
+fn copy(from: &[f32], to: &mut [f32]) {
+    fn ends<const N: usize>(from: &[f32], to: &mut [f32]) {
+        if let (Some(&first), Some(&last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
+            if let Some(to) = to.first_chunk_mut::<N>() {
+                *to = first;
+            }
+            if let Some(to) = to.last_chunk_mut::<N>() {
+                *to = last;
+            }
+        }
+    }
+    match from.len() {
+        4..8 => ends::<4>(from, to),
+        8..16 => ends::<8>(from, to),
+        16..=32 => ends::<16>(from, to),
+        _ => to.copy_from_slice(from),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::convolution::{convolve_backward_input_on, convolve_on};
 use super::correlation::convolve_backward_kernel_on;
-use super::tile::Machine;
+use super::machine::Machine;
 use crate::layers::Geometry;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -105,7 +105,7 @@ fn geometry() -> impl Strategy<Value = Geometry> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn convolutions_are_what_they_are_defined_as(g in geometry(), seed: u64) {
@@ -127,11 +127,40 @@ fn layers_of_residual_networks() {
         (2, [3, 8], [112, 112], [7, 7], [2, 2], [3, 3]),
         (1, [16, 24], [56, 56], [3, 3], [1, 1], [1, 1]),
         (9, [32, 33], [4, 4], [3, 3], [1, 1], [1, 1]),
-        (9, [16, 24], [2, 2], [3, 3], [1, 1], [1, 1]),
+        (17, [16, 24], [2, 2], [3, 3], [1, 1], [1, 1]),
+        // families of outputs of different heights
+        (4, [7, 8], [13, 4], [4, 4], [3, 3], [0, 4]),
         (1, [24, 40], [14, 14], [1, 1], [1, 1], [0, 0]),
         (2, [16, 32], [32, 32], [1, 1], [2, 2], [0, 0]),
     ] {
         let g = Geometry::new(&[batch, i, h, w], &[o, i, kernel[0], kernel[1]], stride, padding, [1, 1], 1);
         check(&g.unwrap(), 7);
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for shape in [[33, 6, 12, 20], [40, 16, 3, 3], [1, 16, 40, 40]] {
+        let g = Geometry::new(&shape, &[24, shape[1], 3, 3], [1, 1], [1, 1], [1, 1], 1).unwrap();
+        let mut rng = StdRng::seed_from_u64(5);
+        let x = random(&mut rng, g.input_shape().iter().product());
+        let w = random(&mut rng, g.kernel_shape().iter().product());
+        let dy = random(&mut rng, g.output_shape().iter().product());
+        let channels = [shape[0], shape[1], shape[2] * shape[3]];
+        let scale = random(&mut rng, shape[1]);
+        let all = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let normalized = super::normalize(channels, &x, &scale, &scale, 1e-5, None, true);
+                [
+                    super::convolve(&g, &x, &w, None),
+                    super::convolve_backward_input(&g, &dy, &w),
+                    super::convolve_backward_kernel(&g, &x, &dy),
+                    normalized.y,
+                    normalized.variance,
+                ]
+            })
+        };
+        assert!(all(1) == all(3), "{g:?}");
     }
 }

@@ -8,60 +8,16 @@
     clippy::inline_always,
     reason = "a loop gets its instructions from the function it is inlined into"
 )]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops of known length over registers, which iterators would not unroll"
+)]
 
+use super::machine::{Machine, blocks};
+use rayon::prelude::*;
 use std::array::from_fn;
-
-/// The instructions that tiles are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Machine {
-    /// 32 registers of 16 or 8 lanes.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 16 registers of 8 lanes.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// What the compiler makes of arrays.
-    Portable,
-}
-
-impl Machine {
-    /// Those that this machine can run, the fastest first.
-    pub(super) fn available() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let wide = {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            let avx512 = avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
-            [avx512.then_some(Self::Avx512), avx2.then_some(Self::Avx2)]
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let wide: [Option<Self>; 0] = [];
-        wide.into_iter().flatten().chain([Self::Portable])
-    }
-
-    /// The fastest.
-    pub(super) fn best() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
-    }
-
-    /// Lanes of the vectors that waste the fewest of them on rows of this width.
-    pub(super) fn lanes(self, width: usize) -> usize {
-        let waste = |lanes: usize| width.div_ceil(lanes) * lanes;
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if waste(16) * 19 <= waste(8) * 20 => 16,
-            _ => 8,
-        }
-    }
-
-    /// Channels whose sums grow in one tile, at most.
-    pub(super) fn block(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 8,
-            _ => 4,
-        }
-    }
-}
+use std::mem::MaybeUninit;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// As many floats as one register holds.
 trait Vector: Copy {
@@ -74,10 +30,12 @@ trait Vector: Copy {
     /// `LANES` floats can be written.
     unsafe fn store(self, to: *mut f32);
     fn multiply_add(self, factor: Self, sum: Self) -> Self;
+    /// The sum of the lanes.
+    fn total(self) -> f32;
 }
 
 macro_rules! x86_vector {
-    ($type:ident, $lanes:literal, $splat:ident, $load:ident, $store:ident, $multiply_add:ident) => {
+    ($type:ident, $lanes:literal, $splat:ident, $load:ident, $store:ident, $multiply_add:ident, $total:expr) => {
         #[cfg(target_arch = "x86_64")]
         impl Vector for std::arch::x86_64::$type {
             const LANES: usize = $lanes;
@@ -105,11 +63,42 @@ macro_rules! x86_vector {
                 // SAFETY: reached only through `Machine`s found on this machine.
                 unsafe { std::arch::x86_64::$multiply_add(self, factor, sum) }
             }
+
+            #[inline(always)]
+            fn total(self) -> f32 {
+                // SAFETY: reached only through `Machine`s found on this machine.
+                unsafe { $total(self) }
+            }
         }
     };
 }
-x86_vector!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
-x86_vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
+x86_vector!(
+    __m512,
+    16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_fmadd_ps,
+    std::arch::x86_64::_mm512_reduce_add_ps
+);
+x86_vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, total_of_eight);
+
+/// # Safety
+/// The machine has AVX.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn total_of_eight(values: std::arch::x86_64::__m256) -> f32 {
+    use std::arch::x86_64::{
+        _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_castps256_ps128,
+        _mm256_extractf128_ps,
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps::<1>(values));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+}
 
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
@@ -135,6 +124,12 @@ impl Vector for [f32; 8] {
     fn multiply_add(self, factor: Self, sum: Self) -> Self {
         // a fused one would be a call where the machine has no such instruction
         from_fn(|l| self[l] * factor[l] + sum[l])
+    }
+
+    #[inline(always)]
+    fn total(self) -> f32 {
+        let four: [f32; 4] = from_fn(|l| self[l] + self[l + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
     }
 }
 
@@ -179,23 +174,17 @@ pub(super) struct Block {
     pub weights: Vec<f32>,
 }
 
-/// Splits channels into blocks of nearly equal size: first channel and size of each.
-pub(super) fn blocks(channels: usize, largest: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = channels.div_ceil(largest).max(1);
-    let (size, more) = (channels / count, channels % count);
-    (0..count).map(move |b| (b * size + b.min(more), size + usize::from(b < more)))
-}
-
 /// Writes every output of `taps` into the planes, which start with the first block's first channel of the first sample.
 pub(super) fn convolve(machine: Machine, lanes: usize, taps: &Taps<'_>, planes: &mut [&mut [f32]]) {
-    let Taps { source, offsets, spots, step, blocks, start } = *taps;
+    let Taps { source, offsets, spots, step, blocks, .. } = *taps;
     let (Some(base), Some(last)) = (blocks.first(), blocks.last()) else { return };
     for block in blocks {
         assert!(base.first <= block.first && block.first + block.size <= last.first + last.size);
-        assert!((1..=machine.block()).contains(&block.size));
+        assert!((1..=8).contains(&block.size));
         assert_eq!(block.weights.len(), offsets.len() * block.size);
     }
     let channels = last.first + last.size - base.first;
+    assert!(u32::try_from(source.len()).is_ok(), "places in a source of {} elements", source.len());
     let farthest = offsets.iter().max().map_or(0, |&offset| offset as usize);
     let size = planes.iter().map(|plane| plane.len()).min().unwrap_or(0);
     for spot in spots {
@@ -251,7 +240,7 @@ unsafe fn convolve_all<V: Vector>(machine: Machine, taps: &Taps<'_>, planes: &mu
                 1 => convolve_block::<V, 1, 8>(taps, block, planes),
                 2 => convolve_block::<V, 2, 5>(taps, block, planes),
                 3 => convolve_block::<V, 3, 4>(taps, block, planes),
-                4 if machine.block() == 4 => convolve_block::<V, 4, 3>(taps, block, planes),
+                4 if !machine.is_large() => convolve_block::<V, 4, 3>(taps, block, planes),
                 4 => convolve_block::<V, 4, 6>(taps, block, planes),
                 5 => convolve_block::<V, 5, 5>(taps, block, planes),
                 6 => convolve_block::<V, 6, 4>(taps, block, planes),
@@ -360,6 +349,7 @@ pub(super) fn correlate(machine: Machine, lanes: usize, work: &Correlation<'_>, 
         return;
     }
     assert_eq!(sums.len(), channels * offsets.len());
+    assert!(u32::try_from(source.len().max(gradient.len())).is_ok(), "places in {} elements", source.len());
     let farthest = offsets.iter().max().map_or(0, |&offset| offset as usize);
     for &(from, to) in spots {
         assert!(from as usize + farthest + lanes <= source.len());
@@ -445,23 +435,91 @@ unsafe fn correlate_block<V: Vector, const M: usize, const K: usize>(
             }
             for k in 0..K {
                 let value = V::load(sources[k].add(from as usize));
+                // one after the other: loaded together, they would take the registers of the sums
+                compiler_fence(Ordering::SeqCst);
                 for m in 0..M {
                     totals[m][k] = value.multiply_add(slopes[m], totals[m][k]);
                 }
             }
         }
     }
+    let mut finished = [[0.0; K]; M];
+    for m in 0..M {
+        for k in 0..K {
+            finished[m][k] = totals[m][k].total();
+        }
+    }
     for m in 0..M {
         for k in 0..taps {
-            let mut lanes = [0.0f32; 16];
-            // SAFETY: 16 lanes are the most that there are.
-            unsafe { totals[m][k].store(lanes.as_mut_ptr()) };
-            for width in [8, 4, 2, 1] {
-                for l in 0..width {
-                    lanes[l] += lanes[l + width];
-                }
-            }
-            sums[(first + m) * work.offsets.len() + tap + k] += lanes[0];
+            sums[(first + m) * work.offsets.len() + tap + k] += finished[m][k];
         }
+    }
+}
+
+/// A new vector whose chunks are written by tasks: each finds zeros, fresh in its cache.
+///
+/// Zeros for the whole at once would go through memory twice.
+pub(super) fn build<T: Copy + Default + Send>(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut [T]) + Sync,
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(size);
+    values.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1)).enumerate().for_each(
+        |(index, chunk)| {
+            chunk.fill(MaybeUninit::new(T::default()));
+            // SAFETY: every element was just written, and `MaybeUninit` has its element's layout.
+            let chunk = unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [T]) };
+            write(index, chunk);
+        },
+    );
+    // SAFETY: the chunks cover `size` elements of the capacity, and all were written.
+    unsafe { values.set_len(size) };
+    values
+}
+
+/// Two new vectors of one size, written as [`build`] does.
+pub(super) fn build_two<T: Copy + Default + Send>(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) -> (Vec<T>, Vec<T>) {
+    let (mut first, mut second) = (Vec::with_capacity(size), Vec::with_capacity(size));
+    first.spare_capacity_mut()[..size]
+        .par_chunks_mut(chunk.max(1))
+        .zip(second.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1)))
+        .enumerate()
+        .for_each(|(index, (first, second))| {
+            first.fill(MaybeUninit::new(T::default()));
+            second.fill(MaybeUninit::new(T::default()));
+            // SAFETY: every element was just written, and `MaybeUninit` has its element's layout.
+            let (first, second) = unsafe {
+                (
+                    &mut *(std::ptr::from_mut(first) as *mut [T]),
+                    &mut *(std::ptr::from_mut(second) as *mut [T]),
+                )
+            };
+            write(index, first, second);
+        });
+    // SAFETY: the chunks cover `size` elements of each capacity, and all were written.
+    unsafe {
+        first.set_len(size);
+        second.set_len(size);
+    }
+    (first, second)
+}
+
+/// Tells the allocator to keep freed memory for the next tensors.
+///
+/// glibc gives large blocks back to the system and asks for them again, and the system clears every page of theirs: more
+/// work than most of a small network's layers. Of use where tensors of the same sizes come and go, as in training; the
+/// process does not shrink afterwards. Does nothing with other allocators.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` changes parameters of the allocator, from any thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
 }
