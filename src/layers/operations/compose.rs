@@ -94,7 +94,7 @@ fn even(
 
 /// A `1 x k` convolution of stride 1 down, as one over pictures of a row each, which the stride down leaves alone.
 ///
-/// Candle's one-dimensional convolutions have wrong gradients where the stride is not 1, so these have two axes.
+/// Candle's own one-dimensional convolutions have wrong gradients on the CPU, so these have two axes.
 fn along_width(
     xs: &Tensor,
     kernel: &Tensor,
