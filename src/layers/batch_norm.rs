@@ -1,4 +1,4 @@
-use super::operations::{Normalization, ScaleShift};
+use super::operations::{Normalization, Reshape, ScaleShift};
 use super::tape::{Node, Tape};
 use candle_core::{Result, Tensor, Var};
 use std::sync::Arc;
@@ -54,17 +54,16 @@ impl BatchNorm {
         statistics: Statistics,
     ) -> Result<Node> {
         let Statistics::Batch { momentum } = statistics else {
-            // x scale / sqrt(var + eps) + (shift - mean scale / sqrt(var + eps))
+            // x scale / sqrt(var + eps) + (shift - mean scale / sqrt(var + eps)), the new scale and shift (1, c) each
             let (mean, var) = (self.running_mean.as_detached_tensor(), self.running_var.as_detached_tensor());
             let rstd = (var + self.epsilon)?.sqrt()?.recip()?;
-            let (scale, shift) = if tape.is_training() {
-                (self.scale.as_tensor().clone(), self.shift.as_tensor().clone())
-            } else {
-                (self.scale.as_detached_tensor(), self.shift.as_detached_tensor())
-            };
-            let scale = (scale * rstd)?;
-            let shift = (shift - (&scale * mean)?)?;
-            let (scale, shift) = (tape.constant(&scale), tape.constant(&shift));
+            let moved = (mean * &rstd)?.neg()?;
+            let none = tape.constant(&rstd.zeros_like()?);
+            let row = Reshape::new(&[1, self.scale.elem_count()]);
+            let row = tape.apply(row, &[&tape.parameter(&self.scale)])?;
+            let scale = tape.apply(ScaleShift::new(false), &[&row, &tape.constant(&rstd), &none])?;
+            let shift = tape.parameter(&self.shift);
+            let shift = tape.apply(ScaleShift::new(false), &[&row, &tape.constant(&moved), &shift])?;
             let inputs: Vec<&Node> = [xs, &scale, &shift].into_iter().chain(residual).collect();
             return tape.apply(ScaleShift::new(relu), &inputs);
         };

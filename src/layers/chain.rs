@@ -249,7 +249,7 @@ impl Chain {
         Ok(Diagnostics {
             norm: norm_squared.sqrt(),
             nuclear_norm: nuclear,
-            nuclear_bound: f64::midpoint(squares(&a)?, squares(&b)?),
+            nuclear_bound: f64::midpoint(squares(&inner)?, squares(&b)?),
             effective_step_size: learning_rate / norm_squared,
             non_orthogonality: f64::midpoint(
                 non_orthogonality(&a.t()?.matmul(&a)?)?,
@@ -281,7 +281,8 @@ pub struct Diagnostics {
     pub norm: f64,
     /// The sum of the singular values of `A B`.
     pub nuclear_norm: f64,
-    /// What weight decay on the factors punishes, and what bounds the nuclear norm: `(|A|^2 + |B|^2) / 2`.
+    /// What weight decay on two factors punishes, and what bounds the nuclear norm: `(|A|^2 + |B|^2) / 2`; of three
+    /// factors `(|A M|^2 + |B|^2) / 2`.
     pub nuclear_bound: f64,
     /// `learning_rate / |A B|^2`: before a normalization only the direction of a weight matters, and this is its real rate.
     pub effective_step_size: f64,

@@ -1,3 +1,4 @@
+use super::compose;
 use crate::layers::operation::Needs;
 use crate::layers::{Operation, View, kernels};
 use candle_core::{Result, Tensor, bail};
@@ -12,7 +13,7 @@ impl Operation for Relu {
     }
 
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        inputs[0].relu()
+        compose::rectified(&inputs[0])
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {

@@ -1,7 +1,14 @@
-//! Convolutions out of candle's, which take one stride, one padding and one dilation for both axes.
+//! What candle's operations need around them: its convolutions take one stride, one padding and one dilation for both
+//! axes, and its rectifier has a gradient at zero.
 
 use crate::layers::Geometry;
 use candle_core::{Result, Tensor};
+
+/// `max(x, 0)`, whose gradient at zero is zero; what is no number stays none.
+pub(super) fn rectified(xs: &Tensor) -> Result<Tensor> {
+    let zeros = xs.zeros_like()?;
+    xs.le(&zeros)?.where_cond(&zeros, xs)
+}
 
 /// A convolution of any geometry, differentiable by candle on any device.
 pub(super) fn convolution(g: &Geometry, xs: &Tensor, kernel: &Tensor) -> Result<Tensor> {
@@ -40,21 +47,54 @@ pub(super) fn convolution(g: &Geometry, xs: &Tensor, kernel: &Tensor) -> Result<
             }
         }
         if kh == 1 && stride[0] == 1 && padding == 0 {
-            return along_width(&xs, &kernel.squeeze(2)?, stride[1], dilation[1], g.groups);
+            return along_width(&xs, &kernel, stride[1], dilation[1], g.groups);
         }
         if kw == 1 && stride[1] == 1 && padding == 0 {
-            let ys = along_width(&xs.t()?, &kernel.squeeze(3)?, stride[0], dilation[0], g.groups)?;
+            let ys = along_width(&xs.t()?, &kernel.t()?, stride[0], dilation[0], g.groups)?;
             return ys.t();
         }
     }
     if stride[0] == stride[1] {
-        return xs.contiguous()?.conv2d(&kernel.contiguous()?, padding, stride[0], dilation[0], g.groups);
+        return even(&xs, &kernel, padding, stride[0], dilation[0], g.groups);
     }
-    let ys = xs.contiguous()?.conv2d(&kernel.contiguous()?, padding, 1, dilation[0], g.groups)?;
+    let ys = even(&xs, &kernel, padding, 1, dilation[0], g.groups)?;
     every(&every(&ys, 2, stride[0])?, 3, stride[1])
 }
 
-/// A `1 x k` convolution as one-dimensional ones, a row each.
+/// A convolution of one stride, padding and dilation.
+///
+/// Candle's gradient reads from the height alone how many rows and columns no window reaches, so the input is cut to what
+/// windows reach where the two differ.
+fn even(
+    xs: &Tensor,
+    kernel: &Tensor,
+    padding: usize,
+    stride: usize,
+    dilation: usize,
+    groups: usize,
+) -> Result<Tensor> {
+    let mut xs = xs.clone();
+    let sizes = [xs.dim(2)?, xs.dim(3)?];
+    let mut unreached = [0; 2];
+    for axis in 0..2 {
+        let span = dilation * (kernel.dim(2 + axis)? - 1) + 1;
+        unreached[axis] = (sizes[axis] + 2 * padding - span) % stride;
+    }
+    let padding = if unreached[0] == unreached[1] && unreached[0] <= sizes[0] {
+        padding
+    } else {
+        for axis in 0..2 {
+            let reached = sizes[axis] + 2 * padding - unreached[axis];
+            xs = xs.pad_with_zeros(2 + axis, padding, padding)?.narrow(2 + axis, 0, reached)?;
+        }
+        0
+    };
+    xs.contiguous()?.conv2d(&kernel.contiguous()?, padding, stride, dilation, groups)
+}
+
+/// A `1 x k` convolution of stride 1 down, as one over pictures of a row each, which the stride down leaves alone.
+///
+/// Candle's own one-dimensional convolutions have wrong gradients on the CPU, so these have two axes.
 fn along_width(
     xs: &Tensor,
     kernel: &Tensor,
@@ -63,15 +103,15 @@ fn along_width(
     groups: usize,
 ) -> Result<Tensor> {
     let (b, c, h, w) = xs.dims4()?;
-    // (b, c, h, w) -> (b h, c, w) -> (b h, o, w') -> (b, o, h, w')
-    let rows = xs.transpose(1, 2)?.contiguous()?.reshape((b * h, c, w))?;
-    let ys = rows.conv1d(&kernel.contiguous()?, 0, stride, dilation, groups)?;
-    let (_, o, width) = ys.dims3()?;
+    // (b, c, h, w) -> (b h, c, 1, w) -> (b h, o, 1, w') -> (b, o, h, w')
+    let rows = xs.transpose(1, 2)?.contiguous()?.reshape((b * h, c, 1, w))?;
+    let ys = even(&rows, kernel, 0, stride, dilation, groups)?;
+    let (_, o, _, width) = ys.dims4()?;
     ys.reshape((b, h, o, width))?.transpose(1, 2)?.contiguous()
 }
 
 /// Every `step`-th element of an axis, from the first.
-fn every(xs: &Tensor, axis: usize, step: usize) -> Result<Tensor> {
+pub(super) fn every(xs: &Tensor, axis: usize, step: usize) -> Result<Tensor> {
     if step == 1 {
         return Ok(xs.clone());
     }

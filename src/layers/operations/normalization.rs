@@ -1,3 +1,4 @@
+use super::compose;
 use crate::layers::operation::Needs;
 use crate::layers::{Operation, View, kernels};
 use candle_core::{D, Device, Result, Tensor, bail};
@@ -93,7 +94,7 @@ impl Operation for Normalization {
             Some(residual) => (ys + residual)?,
             None => ys,
         };
-        if self.relu { ys.relu() } else { Ok(ys) }
+        if self.relu { compose::rectified(&ys) } else { Ok(ys) }
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
@@ -184,7 +185,7 @@ impl Operation for ScaleShift {
             Some(residual) => (ys + residual)?,
             None => ys,
         };
-        if self.relu { ys.relu() } else { Ok(ys) }
+        if self.relu { compose::rectified(&ys) } else { Ok(ys) }
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {

@@ -1,3 +1,4 @@
+use super::compose;
 use crate::layers::operation::Needs;
 use crate::layers::{Geometry, Operation, View, kernels};
 use candle_core::{D, Result, Tensor, bail};
@@ -75,23 +76,29 @@ impl Operation for MaxPool {
 
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let g = self.geometry(inputs[0].dims())?;
-        if self.padding == 0 {
-            return inputs[0].max_pool2d_with_stride(self.size, self.stride);
+        let mut xs = inputs[0].clone();
+        if self.padding > 0 {
+            for axis in [2, 3] {
+                let mut edge = xs.dims().to_vec();
+                edge[axis] = self.padding;
+                let edge = Tensor::zeros(edge, xs.dtype(), xs.device())?.affine(1.0, f64::NEG_INFINITY)?;
+                xs = Tensor::cat(&[&edge, &xs, &edge], axis)?;
+            }
         }
-        // Candle pools without padding: the edge's elements repeated are no larger than the window's own only if they
-        // are in it, so what is put around is smaller than all there is.
-        let low = inputs[0]
-            .detach()
-            .flatten_all()?
-            .min(0)?
-            .to_dtype(candle_core::DType::F64)?
-            .to_scalar::<f64>()?;
-        let raised = inputs[0].affine(1.0, 1.0 - low)?;
-        let p = self.padding;
-        let padded = raised.pad_with_zeros(2, p, p)?.pad_with_zeros(3, p, p)?;
-        let pooled = padded.max_pool2d_with_stride(self.size, self.stride)?;
-        let [_, _, h, w] = g.output_shape();
-        pooled.narrow(2, 0, h)?.narrow(3, 0, w)?.affine(1.0, low - 1.0)
+        // Candle's own pooling has no padding, and a gradient only for windows that do not overlap: each tap is a tensor
+        // here, and the largest is picked from them.
+        let mut taps = Vec::with_capacity(self.size * self.size);
+        for y in 0..self.size {
+            let rows = xs.narrow(2, y, (g.output[0] - 1) * self.stride + 1)?;
+            let rows = compose::every(&rows, 2, self.stride)?;
+            for x in 0..self.size {
+                let tap = rows.narrow(3, x, (g.output[1] - 1) * self.stride + 1)?;
+                taps.push(compose::every(&tap, 3, self.stride)?);
+            }
+        }
+        let taps = Tensor::stack(&taps, D::Minus1)?;
+        let largest = taps.detach().argmax_keepdim(D::Minus1)?;
+        taps.contiguous()?.gather(&largest, D::Minus1)?.squeeze(D::Minus1)
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {

@@ -1,0 +1,5 @@
+//! Networks against PyTorch's: names, shapes, outputs, gradients; and out of checkpoints, dense and factored.
+
+mod checkpoints;
+mod networks;
+mod recorded;
