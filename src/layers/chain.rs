@@ -245,11 +245,11 @@ impl Chain {
             nuclear += spectrum.values().iter().sum::<f64>();
             largest = largest.max(spectrum.values().first().copied().unwrap_or(0.0));
         }
-        let squares = |tensor: &Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
+        let sum_of_squares = |tensor: &Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
         Ok(Diagnostics {
             norm: squared.sqrt(),
             nuclear_norm: nuclear,
-            nuclear_bound: f64::midpoint(squares(&inner)?, squares(&b)?),
+            nuclear_bound: f64::midpoint(sum_of_squares(&inner)?, sum_of_squares(&b)?),
             effective_step_size: learning_rate / squared,
             non_orthogonality: f64::midpoint(
                 non_orthogonality(&a.t()?.matmul(&a)?)?,

@@ -32,8 +32,8 @@ pub(super) fn convolution(g: &Geometry, xs: &Tensor, kernel: &Tensor) -> Result<
         0
     };
     if dilation[0] != dilation[1] {
-        for axis in 0..2 {
-            kernel = spread(&kernel, 2 + axis, dilation[axis])?;
+        for (axis, step) in dilation.into_iter().enumerate() {
+            kernel = spread(&kernel, 2 + axis, step)?;
         }
         dilation = [1; 2];
     }
