@@ -245,12 +245,17 @@ impl Chain {
             nuclear += spectrum.values().iter().sum::<f64>();
             largest = largest.max(spectrum.values().first().copied().unwrap_or(0.0));
         }
-        let squares = |tensor: &Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
+        let sum_of_squares = |tensor: &Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
         Ok(Diagnostics {
             norm: norm_squared.sqrt(),
             nuclear_norm: nuclear,
+<<<<<<< HEAD
             nuclear_bound: f64::midpoint(squares(&inner)?, squares(&b)?),
             effective_step_size: learning_rate / norm_squared,
+=======
+            nuclear_bound: f64::midpoint(sum_of_squares(&inner)?, sum_of_squares(&b)?),
+            effective_step_size: learning_rate / squared,
+>>>>>>> tests
             non_orthogonality: f64::midpoint(
                 non_orthogonality(&a.t()?.matmul(&a)?)?,
                 non_orthogonality(&b.matmul(&b.t()?)?)?,

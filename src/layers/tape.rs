@@ -102,7 +102,7 @@ impl Tape {
 
     /// The same computation with the inputs of each operation in this element type, except of those that need f32.
     ///
-    /// Parameters and their gradients stay what they are. On the CPU the loops are of f32, and this slows down.
+    /// Parameters and their gradients stay what they are. On the CPU the loops are of f32 and candle has no products of bf16: this is for GPUs.
     #[must_use]
     pub fn with_autocast(self, dtype: Option<DType>) -> Self {
         Self { autocast: dtype, ..self }
