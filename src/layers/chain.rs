@@ -249,13 +249,8 @@ impl Chain {
         Ok(Diagnostics {
             norm: norm_squared.sqrt(),
             nuclear_norm: nuclear,
-<<<<<<< HEAD
             nuclear_bound: f64::midpoint(squares(&inner)?, squares(&b)?),
             effective_step_size: learning_rate / norm_squared,
-=======
-            nuclear_bound: f64::midpoint(sum_of_squares(&inner)?, sum_of_squares(&b)?),
-            effective_step_size: learning_rate / squared,
->>>>>>> tests
             non_orthogonality: f64::midpoint(
                 non_orthogonality(&a.t()?.matmul(&a)?)?,
                 non_orthogonality(&b.matmul(&b.t()?)?)?,

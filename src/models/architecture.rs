@@ -197,7 +197,7 @@ impl Architecture {
         if parse(&found.to_string()) == Some(family) {
             Ok(found)
         } else {
-            Err(undetected(&format!("its stages do not have the blocks of any of the known sizes, `{found}` among them")))
+            Err(undetected("its blocks are not those of any known size"))
         }
     }
 }
