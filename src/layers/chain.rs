@@ -249,7 +249,7 @@ impl Chain {
         Ok(Diagnostics {
             norm: norm_squared.sqrt(),
             nuclear_norm: nuclear,
-            nuclear_bound: f64::midpoint(squares(&inner)?, squares(&b)?),
+            nuclear_bound: f64::midpoint(sum_of_squares(&inner)?, sum_of_squares(&b)?),
             effective_step_size: learning_rate / norm_squared,
             non_orthogonality: f64::midpoint(
                 non_orthogonality(&a.t()?.matmul(&a)?)?,
