@@ -84,7 +84,7 @@ pub(super) fn select(
     recipe.check().map_err(|error| Failure::new(error.to_string()))
 }
 
-fn no_rank(what: &str) -> String {
+pub(super) fn no_rank(what: &str) -> String {
     format!("{what}: one of --rank, --rank-ratio, --energy, --keep, --layer-keep is needed")
 }
 

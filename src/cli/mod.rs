@@ -3,10 +3,10 @@
 //! | exit code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed; nothing was written |
+//! | 1 | failed; nothing was written, a run keeps its last state |
 //! | 2 | wrong usage |
 //! | 3 | done, but a check that was asked for does not hold |
-//! | 130 | interrupted; nothing was written |
+//! | 130 | interrupted; nothing was written, a run keeps its last state |
 
 mod arguments;
 mod meaning;
@@ -15,15 +15,17 @@ mod training_arguments;
 mod training_meaning;
 mod values;
 
-use crate::commands::{self, CollapseOptions, InspectOptions, VerifyOptions};
+use crate::commands::{self, CollapseOptions, CommandError, InspectOptions, VerifyOptions};
 use crate::plan::{Pattern, Recipe};
 use crate::report;
-use crate::train::{TrainingProgress, Unheard};
+use crate::train::{RunFolder, TrainingProgress, Unheard};
 use arguments::{Cli, CollapseArguments, Command, CompressArguments, InspectArguments, VerifyArguments};
 use clap::{CommandFactory, FromArgMatches};
 use output::{Failure, print};
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 
 /// A check that was asked for does not hold.
@@ -45,7 +47,12 @@ pub fn run() -> ExitCode {
     output::show_warnings();
     // An interrupt leaves nothing behind, wherever the work is.
     let handler = ctrlc::set_handler(|| {
-        if !crate::checkpoint::abandon_all() {
+        let published = crate::checkpoint::abandon_all();
+        if let Some(folder) = training_folder().take() {
+            output::paused(&folder);
+            std::process::exit(INTERRUPTED.into());
+        }
+        if !published {
             output::interrupted();
             std::process::exit(INTERRUPTED.into());
         }
@@ -143,17 +150,40 @@ fn training_progress(quiet: bool) -> Box<dyn TrainingProgress> {
     }
 }
 
+/// The folder of the run that is going on: an interrupt ends it, and leaves its last state.
+fn training_folder() -> MutexGuard<'static, Option<RunFolder>> {
+    static FOLDER: Mutex<Option<RunFolder>> = Mutex::new(None);
+    FOLDER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does what trains in a folder; once it is done, an interrupt does not deny it.
+fn in_folder<T>(folder: &Path, act: impl FnOnce() -> Result<T, CommandError>) -> Result<T, Failure> {
+    *training_folder() = Some(RunFolder::new(folder));
+    let done = act();
+    if done.as_ref().is_err_and(CommandError::is_interrupt) {
+        return Ok(done?);
+    }
+    *training_folder() = None;
+    Ok(done?)
+}
+
 fn finetune(arguments: &FinetuneArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
-    let options = training_meaning::finetune_options(arguments, of_command(matches))?;
+    let options = training_meaning::finetune_options(arguments, of_command(matches))
+        .map_err(|failure| failure.of_command("finetune"))?;
     let quiet = arguments.run.quiet;
-    let outcome = commands::finetune(&options, &*progress(quiet), &*training_progress(quiet))?;
+    let outcome = in_folder(&options.run.output, || {
+        commands::finetune(&options, &*progress(quiet), &*training_progress(quiet))
+    })?;
     finished(&outcome, arguments.run.json)
 }
 
 fn train(arguments: &TrainArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
-    let options = training_meaning::train_options(arguments, of_command(matches))?;
+    let options = training_meaning::train_options(arguments, of_command(matches))
+        .map_err(|failure| failure.of_command("train"))?;
     let quiet = arguments.run.quiet;
-    let outcome = commands::train(&options, &*progress(quiet), &*training_progress(quiet))?;
+    let outcome = in_folder(&options.run.output, || {
+        commands::train(&options, &*progress(quiet), &*training_progress(quiet))
+    })?;
     finished(&outcome, arguments.run.json)
 }
 

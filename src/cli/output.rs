@@ -1,6 +1,7 @@
 //! What is printed: results on stdout, all else on stderr. A reader that goes away is not an error.
 
 use crate::commands::CommandError;
+use crate::train::RunFolder;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +22,14 @@ impl Failure {
     pub(super) fn usage(message: String) -> Self {
         let hint = Some("`compress --help` lists all flags".to_owned());
         Self { message, hint, code: 2 }
+    }
+
+    /// The same, of a command whose flags are listed elsewhere.
+    pub(super) fn of_command(mut self, name: &str) -> Self {
+        if self.code == 2 {
+            self.hint = Some(format!("`compress {name} --help` lists all flags"));
+        }
+        self
     }
 
     /// Prints what went wrong and returns the exit code.
@@ -117,6 +126,16 @@ pub(super) fn check_failed(message: &str) {
 
 pub(super) fn interrupted() {
     let _ = writeln!(io::stderr(), "\ninterrupted: nothing was written");
+}
+
+/// Says how a run that was interrupted goes on.
+pub(super) fn paused(folder: &RunFolder) {
+    let next = if folder.has_state() {
+        format!("--resume continues the run in `{}`", folder.root().display())
+    } else {
+        "there is no state yet to resume from".to_owned()
+    };
+    let _ = writeln!(io::stderr(), "\ninterrupted: {next}");
 }
 
 /// Writes a file whole or not at all.

@@ -7,11 +7,23 @@ use crate::commands::DeviceName;
 use crate::data::DataSource;
 use crate::models::Architecture;
 use crate::train::Schedule;
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, ValueEnum};
 use std::path::PathBuf;
 
+/// What the ratio of ranks is where networks are trained.
+fn overcomplete(arg: Arg) -> Arg {
+    let help = "Rank over min(rows, columns); above 1 the factors are overcomplete (wide)";
+    arg.value_parser(above_zero).help(help)
+}
+
+/// Takes a negative number for a value, which is then refused as one, not for a flag.
+fn negative(arg: Arg) -> Arg {
+    let takes_values = arg.get_action().takes_values();
+    arg.allow_negative_numbers(takes_values)
+}
+
 #[derive(Args, Debug)]
-#[command(mut_arg("rank_ratio", |arg| arg.value_parser(above_zero).help("Rank over min(rows, columns); above 1 the factors are overcomplete (wide)")))]
+#[command(mut_arg("rank_ratio", overcomplete), mut_args(negative))]
 pub(super) struct FinetuneArguments {
     /// A dense or a factored checkpoint
     #[arg(value_name = "CHECKPOINT", required_unless_present = "options", help_heading = "Input")]
@@ -23,7 +35,7 @@ pub(super) struct FinetuneArguments {
 }
 
 #[derive(Args, Debug)]
-#[command(mut_arg("rank_ratio", |arg| arg.value_parser(above_zero).help("Rank over min(rows, columns); above 1 the factors are overcomplete (wide)")))]
+#[command(mut_arg("rank_ratio", overcomplete), mut_args(negative))]
 pub(super) struct TrainArguments {
     /// How factors start [default: spectral]
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Input")]
@@ -78,7 +90,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Training")]
     pub(super) accumulate: Option<usize>,
     /// What shuffling, augmentation and initial weights are drawn from [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63), help_heading = "Training")]
     pub(super) seed: Option<u64>,
     /// sgd, adamw or lamb [default: sgd]
     #[arg(long, value_name = "NAME", value_enum, help_heading = "Training")]
@@ -131,20 +143,20 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "CHECKPOINT", help_heading = "Teacher")]
     pub(super) teacher: Option<Source>,
     /// The teacher's architecture, where its names do not tell
-    #[arg(long, value_name = "NAME", requires = "teacher", help_heading = "Teacher")]
+    #[arg(long, value_name = "NAME", help_heading = "Teacher")]
     pub(super) teacher_arch: Option<Architecture>,
     /// What both networks' logits are divided by [default: 4]
-    #[arg(long, value_name = "F", value_parser = above_zero, requires = "teacher", help_heading = "Teacher")]
+    #[arg(long, value_name = "F", value_parser = above_zero, help_heading = "Teacher")]
     pub(super) temperature: Option<f64>,
     /// The teacher's part of the loss, from 0 to 1 [default: 0.9]
-    #[arg(long, value_name = "F", value_parser = limit, requires = "teacher", help_heading = "Teacher")]
+    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Teacher")]
     pub(super) teacher_weight: Option<f64>,
 
     /// Leave weights out by magnitude until this part of all parameters is kept
     #[arg(long, value_name = "F", value_parser = part, help_heading = "Pruning")]
     pub(super) prune_keep: Option<f64>,
     /// Leave them out gradually, over this part of training [default: 0, all at once]
-    #[arg(long, value_name = "F", value_parser = limit, requires = "prune_keep", help_heading = "Pruning")]
+    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Pruning")]
     pub(super) prune_until: Option<f64>,
 
     #[command(flatten)]
@@ -187,6 +199,7 @@ pub(super) struct RunArguments {
 }
 
 #[derive(Args, Debug)]
+#[command(mut_args(negative))]
 pub(super) struct EvaluateArguments {
     /// A dense, factored or collapsed checkpoint
     #[arg(value_name = "CHECKPOINT")]

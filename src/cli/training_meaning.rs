@@ -1,7 +1,7 @@
 //! What was typed for networks that are trained or measured means.
 
 use super::arguments::SelectionArguments;
-use super::meaning;
+use super::meaning::{self, no_rank};
 use super::output::Failure;
 use super::training_arguments::{
     EvaluateArguments, ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue,
@@ -53,6 +53,9 @@ pub(super) fn train_options(
         return Err(Failure::usage("no architecture is named: --arch is needed".to_owned()));
     };
     let recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
+    if arguments.init.is_some() && recipe.is_none() {
+        return Err(Failure::usage(no_rank("--init is about factors, and no layer gets a rank")));
+    }
     let run = run_options(&arguments.run, &file, TrainingOptions::default())?;
     let mut options = TrainOptions::new(architecture, recipe, run);
     options.initialization = match arguments.init {
@@ -95,17 +98,20 @@ fn recipe(
             .iter()
             .any(Option::is_some);
     let asked = ranked || selection.recipe.is_some() || run.scheme == Some(SchemeValue::Deep);
-    let selects = !selection.target.is_empty() || !selection.ignore.is_empty();
+    let selects = !selection.target.is_empty() || !selection.ignore.is_empty() || run.scheme.is_some();
+    let shapes = selection.allocate.is_some() || selection.round_to.is_some() || selection.svd.is_some();
+    let budget = [selection.energy, selection.keep, selection.layer_keep].iter().any(Option::is_some);
+    if run.scheme == Some(SchemeValue::Deep) && budget {
+        return Err(Failure::usage("--scheme deep takes its rank from --rank or --rank-ratio".to_owned()));
+    }
     let mut recipe = match (&selection.recipe, &file.recipe) {
         (Some(path), _) => meaning::read_recipe(path)?,
         (None, Some(recipe)) => recipe.clone(),
         (None, None) if asked => Recipe::default(),
-        (None, None) if selects || run.scheme.is_some() => {
-            return Err(Failure::usage(
-                "the selected layers get no rank: one of --rank, --rank-ratio, --energy, --keep, --layer-keep is needed"
-                    .to_owned(),
-            ));
+        (None, None) if selects => {
+            return Err(Failure::usage(no_rank("the selected layers get no rank")));
         }
+        (None, None) if shapes => return Err(Failure::usage(no_rank("no rank is given"))),
         (None, None) => return Ok(None),
     };
     let scheme = match run.scheme {
@@ -139,9 +145,22 @@ fn run_options(
     run.teacher = arguments.teacher.clone().or(teacher);
     run.teacher_architecture = arguments.teacher_arch.or(file.teacher_arch);
     if run.teacher.is_some() {
-        run.training.distillation.get_or_insert_default();
+        let distillation: &mut DistillationOptions = run.training.distillation.get_or_insert_default();
+        set(&mut distillation.temperature, arguments.temperature.as_ref());
+        set(&mut distillation.weight, arguments.teacher_weight.as_ref());
     } else if run.training.distillation.is_some() {
         return Err(Failure::new("distillation is asked for, but no teacher is named".to_owned()));
+    } else if arguments.temperature.is_some()
+        || arguments.teacher_weight.is_some()
+        || arguments.teacher_arch.is_some()
+    {
+        let flags = "--temperature, --teacher-weight and --teacher-arch";
+        return Err(Failure::usage(format!("{flags} are about a teacher: --teacher is needed")));
+    }
+    let mut problems = run.training.problems();
+    problems.extend(run.training.optimizer.build().err().map(|error| error.to_string()));
+    if !problems.is_empty() {
+        return Err(Failure::usage(problems.join("; ")));
     }
     run.save = arguments.save.map(Into::into).or(file.save).unwrap_or_default();
     run.keep = match arguments.result {
@@ -199,11 +218,19 @@ fn training_options(
     if let Some(execution) = arguments.execution {
         options.execution = execution.into();
     }
-    match arguments.optimizer {
-        Some(OptimizerValue::Sgd) => options.optimizer = OptimizerOptions::Sgd(sgd(&options)),
-        Some(OptimizerValue::Adamw) => options.optimizer = OptimizerOptions::AdamW(AdamWOptions::default()),
-        Some(OptimizerValue::Lamb) => options.optimizer = OptimizerOptions::Lamb(LambOptions::default()),
-        None => {}
+    // The one that the file names keeps the file's numbers.
+    match (arguments.optimizer, &options.optimizer) {
+        (None, _)
+        | (Some(OptimizerValue::Sgd), OptimizerOptions::Sgd(_))
+        | (Some(OptimizerValue::Adamw), OptimizerOptions::AdamW(_))
+        | (Some(OptimizerValue::Lamb), OptimizerOptions::Lamb(_)) => {}
+        (Some(OptimizerValue::Sgd), _) => {
+            options.optimizer = OptimizerOptions::Sgd(SgdOptions { momentum: 0.9, nesterov: false });
+        }
+        (Some(OptimizerValue::Adamw), _) => {
+            options.optimizer = OptimizerOptions::AdamW(AdamWOptions::default());
+        }
+        (Some(OptimizerValue::Lamb), _) => options.optimizer = OptimizerOptions::Lamb(LambOptions::default()),
     }
     if let OptimizerOptions::Sgd(sgd) = &mut options.optimizer {
         set(&mut sgd.momentum, arguments.momentum.as_ref());
@@ -212,28 +239,24 @@ fn training_options(
         let name = options.optimizer.name();
         return Err(Failure::usage(format!("--momentum and --nesterov are sgd's, the optimizer is {name}")));
     }
-    if arguments.teacher.is_some() {
-        let distillation: &mut DistillationOptions = options.distillation.get_or_insert_default();
-        set(&mut distillation.temperature, arguments.temperature.as_ref());
-        set(&mut distillation.weight, arguments.teacher_weight.as_ref());
-    }
-    if let Some(keep) = arguments.prune_keep {
-        let schedule = match arguments.prune_until.unwrap_or(0.0) {
-            0.0 => PruningSchedule::OneShot { at: 0.0 },
-            end => PruningSchedule::Gradual { begin: 0.0, end, every_steps: PRUNING_STEPS },
-        };
-        options.pruning = Some(Pruning { keep, schedule });
-    }
-    let problems = options.problems();
-    if problems.is_empty() { Ok(options) } else { Err(Failure::usage(problems.join("; "))) }
+    options.pruning = pruning(arguments, options.pruning)?;
+    Ok(options)
 }
 
-/// SGD as the options have it, or as it usually is.
-fn sgd(options: &TrainingOptions) -> SgdOptions {
-    match options.optimizer {
-        OptimizerOptions::Sgd(sgd) => sgd,
-        _ => SgdOptions { momentum: 0.9, nesterov: false },
-    }
+/// What flags say of pruning, over what the options file does.
+fn pruning(arguments: &RunArguments, of_file: Option<Pruning>) -> Result<Option<Pruning>, Failure> {
+    let Some(keep) = arguments.prune_keep.or(of_file.map(|pruning| pruning.keep)) else {
+        let stray = arguments.prune_until.is_some();
+        let needed = || Failure::usage("--prune-until is about pruning: --prune-keep is needed".to_owned());
+        return if stray { Err(needed()) } else { Ok(None) };
+    };
+    let at_once = PruningSchedule::OneShot { at: 0.0 };
+    let schedule = match arguments.prune_until {
+        None => of_file.map_or(at_once, |pruning| pruning.schedule),
+        Some(0.0) => at_once,
+        Some(end) => PruningSchedule::Gradual { begin: 0.0, end, every_steps: PRUNING_STEPS },
+    };
+    Ok(Some(Pruning { keep, schedule }))
 }
 
 impl From<ExecutionValue> for Execution {

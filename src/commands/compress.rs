@@ -1,5 +1,6 @@
+use super::recalibrate::Recalibration;
 use super::weights::{self, Element, decompose_error, numeric_error};
-use super::{CommandError, model_card, recalibrate, side_files};
+use super::{CommandError, model_card, side_files};
 use crate::checkpoint::{
     Checkpoint, Dtype, ModuleRecord, OutputOptions, OutputTensor, RECORD_VERSION, Record, Source, Staging,
     dtype_name,
@@ -75,6 +76,8 @@ pub(crate) const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
 /// - [`CommandError::Plan`] when the recipe and the checkpoint do not fit;
 /// - [`CommandError::Output`] when the result cannot be written, told before the first decomposition where
 ///   that can be told;
+/// - [`CommandError::NotRecalibrated`], [`CommandError::Unfit`], [`CommandError::Data`] when statistics cannot be
+///   re-estimated;
 /// - [`CommandError::Decompose`], [`CommandError::Numeric`] when a weight holds NaN or an infinity, or its factors
 ///   do not fit the element type asked for.
 ///
@@ -107,6 +110,10 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         // Before spectra are computed; the size is checked when the plan is known.
         Staging::check(output, &side_files::inputs(&checkpoint), &[])?;
     }
+    let recalibration = match &options.recalibrate {
+        Some(data) => Some(Recalibration::new(&checkpoint, data)?),
+        None => None,
+    };
     let plan_options = PlanOptions::new(options.limits, options.spectra);
     let plan = Plan::new(&checkpoint, &options.recipe, &plan_options, progress)?;
     let recipe = plan.recipe.to_json();
@@ -127,8 +134,8 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     };
     Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
     let staging = Staging::create(&output, &tensors)?;
-    let statistics = match &options.recalibrate {
-        Some(data) => recalibrate::statistics(&checkpoint, &plan, data, options.limits)?,
+    let statistics = match recalibration {
+        Some(recalibration) => recalibration.statistics(&checkpoint, &plan, options.limits)?,
         None => BTreeMap::new(),
     };
     write_kept(&checkpoint, &plan, &statistics, &staging)?;

@@ -1,3 +1,4 @@
+use super::RunFileError;
 use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
 use crate::data::DataError;
 use crate::decompose::DecomposeError;
@@ -58,6 +59,9 @@ pub enum CommandError {
     /// A checkpoint that is no known network.
     #[error(transparent)]
     Architecture(#[from] ArchitectureError),
+    /// A checkpoint that is no known network, whose statistics are to be re-estimated.
+    #[error("batch normalization can't be recalibrated")]
+    NotRecalibrated(#[source] ArchitectureError),
     /// A network that cannot be made.
     #[error(transparent)]
     Network(Box<NetworkError>),
@@ -80,11 +84,42 @@ pub enum CommandError {
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
     /// A run's folder that is taken.
-    #[error("`{}` exists, and is not empty", path.display())]
+    #[error("`{}` holds a run already", path.display())]
     Taken {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder that is neither empty nor a run's.
+    #[error("`{}` is not empty, and holds no run", path.display())]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file where a run's folder should be.
+    #[error("`{}` is a file, expected a folder for the run", path.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An input that lies in the run that is to be replaced.
+    #[error("the input `{}` lies in `{}`, whose run is to be replaced", input.display(), path.display())]
+    OwnInput {
+        /// The run's folder.
+        path: PathBuf,
+        /// The input.
+        input: PathBuf,
+    },
+    /// A run's folder among pictures, where it would be taken for a class.
+    #[error("`{}` lies among the pictures of the data set `{}`", path.display(), data.display())]
+    InsideData {
+        /// The run's folder.
+        path: PathBuf,
+        /// The data set's folder.
+        data: PathBuf,
+    },
+    /// Options that a run's folder cannot keep.
+    #[error(transparent)]
+    RunFile(#[from] RunFileError),
     /// What cannot be asked together.
     #[error("{0}")]
     Usage(String),
@@ -108,7 +143,12 @@ impl CommandError {
     /// Whether it is no failure but the end of an interrupted run.
     #[must_use]
     pub fn is_interrupt(&self) -> bool {
-        matches!(self, Self::Output(OutputError::Abandoned))
+        match self {
+            Self::Output(error) => matches!(error, OutputError::Abandoned),
+            Self::State(error) => error.is_interrupt(),
+            Self::Train(error) => error.is_interrupt(),
+            _ => false,
+        }
     }
 
     /// What to do about it, where that can be said.
@@ -124,10 +164,18 @@ impl CommandError {
                 Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned())
             }
             Self::Architecture(error) => Some(error.hint()),
+            Self::NotRecalibrated(_) => {
+                Some("--recalibrate is for the networks that `compress train` can train".to_owned())
+            }
             Self::Data(error) => error.hint(),
             Self::Train(error) => error.hint(),
-            Self::Taken { .. } => {
-                Some("--resume continues the run in it, --overwrite replaces it".to_owned())
+            Self::State(error) => error.hint(),
+            Self::Taken { .. } => Some("--resume continues it, --overwrite replaces it".to_owned()),
+            Self::NoRun { .. } | Self::InsideData { .. } => {
+                Some("name a folder of its own: only what a run wrote is ever replaced".to_owned())
+            }
+            Self::OwnInput { .. } => {
+                Some("copy it elsewhere, or name another folder for the new run".to_owned())
             }
             _ => None,
         }

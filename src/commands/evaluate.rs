@@ -69,12 +69,12 @@ pub fn evaluate(
     let dataset = networks::dataset(&options.data, Split::Test, options.limit)?;
     let loader =
         networks::plain_loader(dataset, options.batch_size, options.normalization.as_ref(), options.workers)?;
-    networks::check(&network, &loader)?;
+    networks::check(network.architecture(), &loader)?;
+    let [_, height, width] = loader.shape();
+    let multiply_adds = network.multiply_adds([height, width], 1)?;
     progress.pass("evaluating", loader.samples_per_epoch());
     let evaluation = train::evaluate(&network, &loader, &device, |images| progress.seen(images))?;
     progress.passed();
-    let [_, height, width] = loader.shape();
-    let multiply_adds = network.multiply_adds([height, width], 1)?;
     let mut report = EvaluateReport::new(
         options.source.to_string(),
         &network,

@@ -23,8 +23,9 @@ pub enum Initialization {
     Default,
 }
 
-/// Reads a checkpoint and replaces its planned layers by their factors; also says what the record of it is.
+/// Replaces the planned layers of what was read from a checkpoint by their factors; also says what the record of it is.
 pub(super) fn factor_state(
+    mut read: State,
     checkpoint: &Checkpoint,
     plan: &Plan,
     initialization: Initialization,
@@ -32,7 +33,6 @@ pub(super) fn factor_state(
     limits: Limits,
     progress: &dyn Progress,
 ) -> Result<(State, Record), CommandError> {
-    let mut read = State::read(checkpoint)?;
     let jobs: Vec<Job<&LayerPlan>> = plan
         .layers
         .iter()

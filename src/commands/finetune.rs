@@ -1,5 +1,6 @@
+use super::preparation::Preparation;
 use super::training::{self, RunOptions, Start};
-use super::{CommandError, RunFile, factoring, factoring::Initialization};
+use super::{CommandError, RunFile, factoring, factoring::Initialization, networks};
 use crate::checkpoint::{Checkpoint, Source};
 use crate::layers::State;
 use crate::models::Architecture;
@@ -49,9 +50,17 @@ pub fn finetune(
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
+    let ready = Preparation::new(&options.run, Some(&options.source))?;
     let checkpoint = Checkpoint::open(&options.source)?;
+    let dense = State::read(&checkpoint)?;
+    let architecture = networks::architecture(&dense, options.architecture)?;
+    ready.check(&architecture)?;
+    let origin = json!({
+        "checkpoint": dense.fingerprint()?,
+        "recipe": options.recipe.as_ref().map(Recipe::to_json),
+    });
     let (state, record) = match (&options.recipe, checkpoint.record()) {
-        (None, record) => (State::read(&checkpoint)?, record.cloned()),
+        (None, record) => (dense, record.cloned()),
         (Some(_), Some(record)) => {
             return Err(CommandError::Usage(format!(
                 "`{}` is factored already, in {} layers: it takes no rank",
@@ -65,6 +74,7 @@ pub fn finetune(
             let plan = Plan::new(&checkpoint, recipe, &plan_options, factoring_progress)?;
             let (initialization, seed) = (Initialization::Spectral, options.run.training.seed);
             let (state, record) = factoring::factor_state(
+                dense,
                 &checkpoint,
                 &plan,
                 initialization,
@@ -75,12 +85,7 @@ pub fn finetune(
             (state, Some(record))
         }
     };
-    let origin = json!({
-        "checkpoint": options.source.to_string(),
-        "recipe": options.recipe.as_ref().map(Recipe::to_json),
-        "tensors": state.fingerprint()?,
-    });
     let (command, file) = ("finetune", RunFile::from(options));
-    let start = Start { command, file, state, record, architecture: options.architecture, origin };
-    training::run(start, &options.run, progress)
+    let start = Start { command, file, state, record, architecture, origin };
+    training::run(start, ready, &options.run, progress)
 }

@@ -12,6 +12,7 @@ mod finetune;
 mod inspect;
 mod model_card;
 mod networks;
+mod preparation;
 mod recalibrate;
 mod run_file;
 mod side_files;

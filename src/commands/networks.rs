@@ -4,7 +4,7 @@ use super::CommandError;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::data::{DataSource, ImageDataset, Loader, LoaderOptions, Normalization, Split};
 use crate::layers::{Builder, Execution, State};
-use crate::models::{Architecture, Network};
+use crate::models::{Architecture, ArchitectureError, Network};
 use candle_core::Device;
 use std::sync::Arc;
 
@@ -15,15 +15,22 @@ pub(super) fn network(
     execution: Execution,
     device: &Device,
 ) -> Result<Network, CommandError> {
-    let told = Architecture::detect(state);
-    let architecture = match (named, told) {
-        // A name says nothing of classes and channels.
-        (Some(named), Ok(told)) => named.with_classes(told.classes).with_channels(told.channels),
-        (Some(named), Err(_)) => named,
-        (None, told) => told?,
-    };
+    let architecture = architecture(state, named)?;
     let builder = Builder::new(state, device).with_execution(execution);
     Ok(Network::build(&architecture, &builder)?)
+}
+
+/// The architecture of a checkpoint's tensors, as named or as they tell.
+pub(super) fn architecture(
+    state: &State,
+    named: Option<Architecture>,
+) -> Result<Architecture, ArchitectureError> {
+    match (named, Architecture::detect(state)) {
+        // A name says nothing of classes and channels.
+        (Some(named), Ok(told)) => Ok(named.with_classes(told.classes).with_channels(told.channels)),
+        (Some(named), Err(_)) => Ok(named),
+        (None, told) => told,
+    }
 }
 
 /// The network of a checkpoint, and its tensors.
@@ -66,8 +73,7 @@ pub(super) fn plain_loader(
 }
 
 /// Refuses data that a network was not made for.
-pub(super) fn check(network: &Network, loader: &Loader) -> Result<(), CommandError> {
-    let architecture = network.architecture();
+pub(super) fn check(architecture: &Architecture, loader: &Loader) -> Result<(), CommandError> {
     let [channels, ..] = loader.shape();
     let classes = loader.dataset().classes();
     let mut problems = Vec::new();

@@ -3,8 +3,8 @@
 use super::{CommandError, Initialization, factoring, networks};
 use crate::checkpoint::Checkpoint;
 use crate::data::{DataSource, Loader, LoaderOptions, Split};
-use crate::layers::{Execution, Role};
-use crate::models::Network;
+use crate::layers::{Execution, Role, State};
+use crate::models::{Architecture, Network};
 use crate::plan::{Limits, NoProgress, Plan};
 use crate::train::{self, TrainingOptions, TrainingProgress, Unheard};
 use candle_core::Device;
@@ -13,26 +13,46 @@ use std::collections::BTreeMap;
 /// How many pictures the statistics are estimated on.
 const IMAGES: usize = 5000;
 
-/// The running statistics that a planned network has on training pictures, by name.
-pub(super) fn statistics(
-    checkpoint: &Checkpoint,
-    plan: &Plan,
-    data: &DataSource,
-    limits: Limits,
-) -> Result<BTreeMap<String, Vec<f32>>, CommandError> {
-    let (state, _) =
-        factoring::factor_state(checkpoint, plan, Initialization::Spectral, 0, limits, &NoProgress)?;
-    let network = networks::network(&state, None, Execution::Auto, &Device::Cpu)?;
-    let options = TrainingOptions::fine_tuning();
-    recalibrate(&network, data, &options, None, &Device::Cpu, &Unheard)?;
-    let statistics = network.parameters().iter().filter(|(_, parameter)| parameter.role() == Role::Statistic);
-    let elements = |(name, parameter): (&str, &crate::layers::Parameter)| {
-        Ok((name.to_owned(), parameter.var().flatten_all()?.to_vec1::<f32>()?))
-    };
-    statistics.map(elements).collect()
+/// What re-estimation needs of a checkpoint, opened and checked before a layer is factored.
+pub(super) struct Recalibration {
+    state: State,
+    architecture: Architecture,
+    loader: Loader,
 }
 
-/// Re-estimates a network's statistics on training pictures, shuffled once and not augmented.
+impl Recalibration {
+    /// Refuses a checkpoint that is no known network, and data that are not what it takes.
+    pub(super) fn new(checkpoint: &Checkpoint, data: &DataSource) -> Result<Self, CommandError> {
+        let state = State::read(checkpoint)?;
+        let architecture = Architecture::detect(&state).map_err(CommandError::NotRecalibrated)?;
+        let loader = loader(data, &TrainingOptions::fine_tuning(), None)?;
+        networks::check(&architecture, &loader)?;
+        Ok(Self { state, architecture, loader })
+    }
+
+    /// The running statistics that the planned network has on training pictures, by name.
+    pub(super) fn statistics(
+        self,
+        checkpoint: &Checkpoint,
+        plan: &Plan,
+        limits: Limits,
+    ) -> Result<BTreeMap<String, Vec<f32>>, CommandError> {
+        let Self { state, architecture, loader } = self;
+        let spectral = Initialization::Spectral;
+        let (state, _) = factoring::factor_state(state, checkpoint, plan, spectral, 0, limits, &NoProgress)?;
+        let network = networks::network(&state, Some(architecture), Execution::Auto, &Device::Cpu)?;
+        estimate(&network, &loader, &Device::Cpu, &Unheard)?;
+        let mut statistics = BTreeMap::new();
+        for (name, parameter) in network.parameters().iter() {
+            if parameter.role() == Role::Statistic {
+                statistics.insert(name.to_owned(), parameter.var().flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        Ok(statistics)
+    }
+}
+
+/// Re-estimates a network's statistics on a run's training pictures.
 pub(super) fn recalibrate(
     network: &Network,
     data: &DataSource,
@@ -41,17 +61,34 @@ pub(super) fn recalibrate(
     device: &Device,
     progress: &dyn TrainingProgress,
 ) -> Result<(), CommandError> {
+    estimate(network, &loader(data, options, workers)?, device, progress)
+}
+
+/// Training pictures, shuffled once and not augmented.
+fn loader(
+    data: &DataSource,
+    options: &TrainingOptions,
+    workers: Option<usize>,
+) -> Result<Loader, CommandError> {
     let dataset = networks::dataset(data, Split::Train, options.train_limit)?;
     let mut loading = LoaderOptions::new(options.batch_size);
     loading.seed = options.seed;
     loading.shuffle = true;
     loading.normalization.clone_from(&options.normalization);
     loading.workers = workers.unwrap_or(loading.workers);
-    let loader = Loader::new(dataset, loading)?;
-    networks::check(network, &loader)?;
-    let batches = IMAGES.div_ceil(options.batch_size).min(loader.batches_per_epoch());
-    progress.pass("recalibrating", batches * options.batch_size);
-    train::recalibrate(network, &loader, batches, device, |images| progress.seen(images))?;
+    Ok(Loader::new(dataset, loading)?)
+}
+
+fn estimate(
+    network: &Network,
+    loader: &Loader,
+    device: &Device,
+    progress: &dyn TrainingProgress,
+) -> Result<(), CommandError> {
+    let batch_size = loader.options().batch_size;
+    let batches = IMAGES.div_ceil(batch_size).min(loader.batches_per_epoch());
+    progress.pass("recalibrating", (batches * batch_size).min(loader.samples_per_epoch()));
+    train::recalibrate(network, loader, batches, device, |images| progress.seen(images))?;
     progress.passed();
     Ok(())
 }

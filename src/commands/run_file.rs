@@ -43,8 +43,8 @@ pub struct RunFile {
     /// How factors of a network from scratch start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<Initialization>,
-    /// The data.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The data, as they are typed: `cifar10:DIR`.
+    #[serde(with = "typed", skip_serializing_if = "Option::is_none")]
     pub data: Option<DataSource>,
     /// The run's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,11 +89,24 @@ pub struct RunFile {
 #[non_exhaustive]
 pub enum RunFileError {
     /// It is not TOML, or a key is unknown or of the wrong type.
+    #[error("line {line}, column {column}: {message}")]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It cannot be completed by what is usual.
     #[error("{}", .0.message().trim_end())]
-    Syntax(#[from] toml::de::Error),
+    Defaults(#[source] toml::de::Error),
     /// The recipe contradicts itself.
     #[error(transparent)]
     Recipe(#[from] crate::plan::RecipeError),
+    /// TOML cannot hold them.
+    #[error("the options cannot be written as TOML: {}", .0.to_string().trim_end())]
+    Unwritable(#[from] toml::ser::Error),
 }
 
 impl RunFile {
@@ -103,13 +116,15 @@ impl RunFile {
     ///
     /// - keys that are unknown, and values of another type
     pub fn parse(text: &str, defaults: &TrainingOptions) -> Result<Self, RunFileError> {
-        let mut table: toml::Table = text.parse()?;
+        // First as it is: this knows the line of what is wrong.
+        toml::from_str::<Self>(text).map_err(|error| syntax(text, &error))?;
+        let mut table: toml::Table = text.parse().map_err(RunFileError::Defaults)?;
         if let Some(toml::Value::Table(given)) = table.get_mut("training") {
             let mut all = toml::Table::try_from(defaults).unwrap_or_default();
             all.extend(std::mem::take(given));
             *given = all;
         }
-        let file: Self = table.try_into()?;
+        let file: Self = table.try_into().map_err(RunFileError::Defaults)?;
         if let Some(recipe) = &file.recipe {
             recipe.check()?;
         }
@@ -117,9 +132,46 @@ impl RunFile {
     }
 
     /// The options as TOML.
-    #[must_use]
-    pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// - numbers beyond TOML's, whose largest is 2^63 - 1
+    pub fn to_toml(&self) -> Result<String, RunFileError> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> RunFileError {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = &text.as_bytes()[..at];
+    RunFileError::Syntax {
+        line: before.split(|&byte| byte == b'\n').count(),
+        column: before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1,
+        message: error.message().trim_end().to_owned(),
+    }
+}
+
+/// Data as they are typed.
+mod typed {
+    use super::DataSource;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::ref_option, reason = "the form that serde calls")]
+    pub(super) fn serialize<S: Serializer>(
+        data: &Option<DataSource>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match data {
+            Some(data) => serializer.collect_str(data),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<DataSource>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
 

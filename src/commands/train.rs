@@ -1,7 +1,7 @@
+use super::preparation::Preparation;
 use super::training::{self, RunOptions, Start};
-use super::{CommandError, RunFile, factoring, factoring::Initialization, networks};
+use super::{CommandError, RunFile, factoring, factoring::Initialization};
 use crate::checkpoint::{Checkpoint, OutputOptions};
-use crate::data::Split;
 use crate::models::{Architecture, Network};
 use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe};
 use crate::report::TrainingReport;
@@ -56,10 +56,10 @@ pub fn train(
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
-    let dataset = networks::dataset(&options.run.data, Split::Train, options.run.training.train_limit)?;
-    let [channels, ..] = dataset.shape();
-    let architecture = options.architecture.with_classes(dataset.classes()).with_channels(channels);
-    drop(dataset);
+    let ready = Preparation::new(&options.run, None)?;
+    let [channels, ..] = ready.train.shape();
+    let classes = ready.train.dataset().classes();
+    let architecture = options.architecture.with_classes(classes).with_channels(channels);
     let seed = options.run.training.seed;
     let mut state = Network::fresh(&architecture, seed, &Device::Cpu)?.state()?;
     let mut record = None;
@@ -77,6 +77,7 @@ pub fn train(
         plan_options.overcomplete = true;
         let plan = Plan::new(&checkpoint, recipe, &plan_options, factoring_progress)?;
         let (factored, its_record) = factoring::factor_state(
+            state,
             &checkpoint,
             &plan,
             options.initialization,
@@ -91,6 +92,6 @@ pub fn train(
         "initialization": options.initialization,
     });
     let (command, file) = ("train", RunFile::from(options));
-    let start = Start { command, file, state, record, architecture: Some(architecture), origin };
-    training::run(start, &options.run, progress)
+    let start = Start { command, file, state, record, architecture, origin };
+    training::run(start, ready, &options.run, progress)
 }

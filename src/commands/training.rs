@@ -1,21 +1,21 @@
 //! What fine-tuning and training from scratch have in common: a run.
 
+use super::preparation::Preparation;
 use super::recalibrate::recalibrate;
 use super::{CommandError, DeviceName, RunFile, networks};
 use crate::checkpoint::{Record, Source};
-use crate::data::{Augmentation, DataSource, ImageDataset, Loader, LoaderOptions, Split};
-use crate::layers::{Execution, State, keep_freed_memory};
+use crate::data::DataSource;
+use crate::layers::{State, keep_freed_memory};
 use crate::models::{Architecture, Network};
 use crate::plan::Save;
 use crate::report::{TrainingReport, training_html};
 use crate::train::{
-    self, EpochMetrics, MetricsRecord, RunFolder, Session, SessionParts, Trainer, TrainingOptions,
-    TrainingProgress, read_metrics,
+    self, EpochMetrics, MetricsRecord, Session, SessionParts, Trainer, TrainingOptions, TrainingProgress,
+    read_metrics,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Which network of a run is its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +91,8 @@ pub(super) struct Start {
     pub(super) command: &'static str,
     pub(super) state: State,
     pub(super) record: Option<Record>,
-    pub(super) architecture: Option<Architecture>,
-    /// What tells this start from others.
+    pub(super) architecture: Architecture,
+    /// What tells this start from others, an object.
     pub(super) origin: Value,
     /// The options as they are kept in the run's folder.
     pub(super) file: RunFile,
@@ -101,28 +101,18 @@ pub(super) struct Start {
 /// Trains from a start to the end, in the run's folder.
 pub(super) fn run(
     start: Start,
+    mut ready: Preparation,
     options: &RunOptions,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
     keep_freed_memory();
-    let device = options.device.open()?;
     let training = &options.training;
-    let Start { command, state, record, architecture, origin, mut file } = start;
-    let network = networks::network(&state, architecture, training.execution, &device)?;
-    let (train, test) = loaders(options)?;
-    networks::check(&network, &train)?;
-    networks::check(&network, &test)?;
-    let teacher = match &options.teacher {
-        None => None,
-        Some(source) => {
-            let named = options.teacher_architecture;
-            let (_, _, teacher) = networks::open(source, named, Execution::Auto, &device)?;
-            networks::check(&teacher, &train)?;
-            Some(teacher)
-        }
-    };
-    let folder = RunFolder::new(&options.output);
-    prepare(&folder, options)?;
+    let Start { command, state, record, architecture, mut origin, mut file } = start;
+    let device = ready.device.clone();
+    let network = networks::network(&state, Some(architecture), training.execution, &device)?;
+    // Pictures that are too small for it are refused before anything is written.
+    let [_, height, width] = ready.train.shape();
+    network.multiply_adds([height, width], 1)?;
     file.arch = Some(*network.architecture());
     let dense_parameters =
         dense_parameters(&network).or(training.pruning.map(|_| network.parameters().count() as u64));
@@ -130,19 +120,26 @@ pub(super) fn run(
         recalibrate(&network, &options.data, training, options.workers, &device, progress)?;
     }
     let architecture = network.architecture().to_string();
-    let origin = json!({
-        "start": origin,
+    let run = json!({
+        "command": command,
         "architecture": architecture,
-        "data": options.data.to_string(),
-        "train_data": train.dataset().fingerprint(),
-        "test_data": test.dataset().fingerprint(),
-        "teacher": options.teacher.as_ref().map(ToString::to_string),
+        "train_data": ready.train.dataset().fingerprint(),
+        "test_data": ready.test.dataset().fingerprint(),
+        "teacher": ready.teacher.as_ref().map(|teacher| &teacher.fingerprint),
         "recalibrate": options.recalibrate,
         "options": training,
     });
-    let steps = train.batches_per_epoch().div_ceil(training.accumulate.max(1)) as u64;
-    let trainer = Trainer::new(network, teacher, training, steps * training.epochs as u64, &device)?;
+    if let (Some(origin), Value::Object(run)) = (origin.as_object_mut(), run) {
+        origin.extend(run);
+    }
+    let steps = ready.train.batches_per_epoch().div_ceil(training.accumulate.max(1)) as u64;
+    let total_steps = steps.saturating_mul(training.epochs as u64);
+    let settings_text = file.to_toml()?;
+    let teacher = ready.teacher.take().map(|teacher| teacher.network);
+    let trainer = Trainer::new(network, teacher, training, total_steps, &device)?;
     progress.policy(trainer.network().parameters(), trainer.decay());
+    ready.clear()?;
+    let Preparation { train, test, folder, .. } = ready;
     let parts = SessionParts {
         train,
         test,
@@ -153,7 +150,7 @@ pub(super) fn run(
         save_every: options.save_every,
     };
     let mut session = Session::new(trainer, parts, &device, options.resume)?;
-    folder.write_text("options.toml", &file.to_toml())?;
+    folder.write_text("options.toml", &settings_text)?;
     session.run(progress)?;
     let result = match options.keep {
         Keep::Last => session.saved_state()?,
@@ -203,44 +200,4 @@ fn dense_parameters(network: &Network) -> Option<u64> {
         (now + chain.parameters(), dense + chain.unfolding().parameters())
     });
     (now != dense).then(|| (network.parameters().count() - now + dense) as u64)
-}
-
-/// Refuses a folder that is taken; makes room in one that is to be replaced.
-fn prepare(folder: &RunFolder, options: &RunOptions) -> Result<(), CommandError> {
-    let root = folder.root();
-    let taken = root.is_file() || root.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    if options.resume || !taken {
-        return Ok(());
-    }
-    // Only what a run wrote is removed, never what else a folder holds.
-    if !options.overwrite || root.is_file() || !(folder.has_state() || folder.path("metrics.jsonl").is_file())
-    {
-        return Err(CommandError::Taken { path: root.to_path_buf() });
-    }
-    folder.clear().map_err(|source| CommandError::SideFile {
-        what: "can't clear",
-        path: root.to_path_buf(),
-        source,
-    })
-}
-
-fn loaders(options: &RunOptions) -> Result<(Loader, Loader), CommandError> {
-    let training = &options.training;
-    let train = networks::dataset(&options.data, Split::Train, training.train_limit)?;
-    let test = networks::dataset(&options.data, Split::Test, training.test_limit)?;
-    let augmentation = training.augmentation.unwrap_or_else(|| Augmentation::for_format(train.format()));
-    let mut loading = LoaderOptions::new(training.batch_size);
-    loading.seed = training.seed;
-    loading.shuffle = true;
-    loading.augmentation = augmentation;
-    loading.normalization.clone_from(&training.normalization);
-    loading.workers = options.workers.unwrap_or(loading.workers);
-    let train = Loader::new(train, loading)?;
-    let test = plain(test, options)?;
-    Ok((train, test))
-}
-
-fn plain(dataset: Arc<ImageDataset>, options: &RunOptions) -> Result<Loader, CommandError> {
-    let training = &options.training;
-    networks::plain_loader(dataset, training.batch_size, training.normalization.as_ref(), options.workers)
 }

@@ -99,6 +99,24 @@ pub enum StateError {
     Tensor(#[from] candle_core::Error),
 }
 
+impl StateError {
+    /// Whether it is no failure but the end of an interrupted run.
+    #[must_use]
+    pub fn is_interrupt(&self) -> bool {
+        matches!(self, Self::Output(OutputError::Abandoned))
+    }
+
+    /// What to do about it, where that can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Checkpoint(error) => error.hint(),
+            Self::Output(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 impl State {
     /// Reads every tensor of a checkpoint.
     ///

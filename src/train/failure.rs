@@ -35,11 +35,13 @@ pub enum TrainError {
         /// Every problem.
         problems: Vec<String>,
     },
-    /// The loss is no longer a number.
-    #[error("the loss became {loss} at step {step} of epoch {epoch}, with learning rate {learning_rate}")]
+    /// The loss, or what it follows from, is no longer a number.
+    #[error("{what} became {value} at step {step} of epoch {epoch}, with learning rate {learning_rate:e}")]
     Diverged {
-        /// The loss.
-        loss: f64,
+        /// What it is: the loss, the loss on the test set, a tensor of the state.
+        what: String,
+        /// The number that is none.
+        value: f64,
         /// The step, counted from 1.
         step: u64,
         /// The epoch, counted from 1.
@@ -55,6 +57,12 @@ pub enum TrainError {
         /// Every difference.
         differences: Vec<String>,
     },
+    /// Another process trains in the same folder.
+    #[error("another process trains in `{folder}`")]
+    Busy {
+        /// The run's folder.
+        folder: String,
+    },
     /// A file of a run that is missing or not what it should be.
     #[error("`{path}` can't be resumed: {problem}")]
     Resume {
@@ -66,6 +74,15 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether it is no failure but the end of an interrupted run.
+    #[must_use]
+    pub fn is_interrupt(&self) -> bool {
+        matches!(
+            self,
+            Self::Output(OutputError::Abandoned) | Self::State(StateError::Output(OutputError::Abandoned))
+        )
+    }
+
     /// What to do about it, where that can be said.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -73,10 +90,16 @@ impl TrainError {
             Self::Data(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::Output(error) => error.hint(),
+            Self::State(StateError::Checkpoint(error)) => error.hint(),
+            Self::State(StateError::Output(error)) => error.hint(),
             Self::Diverged { .. } => Some(
-                "the state before it is kept; a smaller --learning-rate, --warmup-steps or --clip may help"
+                "the last state before it is kept; a smaller --learning-rate, --warmup-steps or --clip may help"
                     .to_owned(),
             ),
+            Self::Busy { .. } => Some("wait for it, or name another folder".to_owned()),
+            Self::Resume { .. } => {
+                Some("begin the run anew, with --overwrite where its folder is not empty".to_owned())
+            }
             Self::Changed { .. } => {
                 Some("resume with the options of the beginning, or begin anew with --overwrite".to_owned())
             }

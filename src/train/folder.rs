@@ -5,6 +5,8 @@ use candle_core::{DType, Device, Tensor};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The key of a state's metadata under which its position and origin lie.
@@ -22,6 +24,8 @@ pub struct Position {
     pub step: u64,
     /// Sums over the current epoch.
     pub running: Running,
+    /// Sums since the last record of the metrics in this epoch.
+    pub since: Running,
     /// The best epoch so far, and the part of the test set that was right after it.
     pub best: Option<(usize, f64)>,
     /// Seconds of training, over all sessions.
@@ -96,13 +100,50 @@ impl RunFolder {
         let failed = |source| super::MetricsError::File { action: "write", path: self.path(name), source };
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.root)?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.root)?;
-            std::io::Write::write_all(&mut file, text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(self.path(name))?;
-            Ok(())
+            // Of a fixed name, so that the next run replaces what a killed one left.
+            let partial = self.partial(name);
+            let mut file = File::create(&partial)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(partial, self.path(name))
         };
         Ok(write().map_err(failed)?)
+    }
+
+    fn partial(&self, name: &str) -> PathBuf {
+        self.root.join(format!(".{name}.partial"))
+    }
+
+    /// Whether a run wrote here: what [`RunFolder::clear`] removes is a run's.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        self.has_state() || self.path("metrics.jsonl").is_file()
+    }
+
+    /// Keeps other processes from training in this folder, until the file returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrainError::Busy`] when another does already;
+    /// - a folder that cannot be written
+    pub fn lock(&self) -> Result<File, TrainError> {
+        let path = self.path("metrics.jsonl");
+        let open = || {
+            std::fs::create_dir_all(&self.root)?;
+            OpenOptions::new().append(true).create(true).open(&path)
+        };
+        let file = open().map_err(|source| super::MetricsError::File {
+            action: "open",
+            path: path.clone(),
+            source,
+        })?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                Err(TrainError::Busy { folder: self.root.display().to_string() })
+            }
+            // Some file systems have no locks.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        }
     }
 
     /// Removes what a run wrote, and nothing else.
@@ -111,14 +152,12 @@ impl RunFolder {
     ///
     /// - files that cannot be removed
     pub fn clear(&self) -> std::io::Result<()> {
-        for name in ["model.safetensors", "metrics.jsonl", "report.html", "report.json", "options.toml"] {
-            let path = self.path(name);
-            if path.is_file() {
-                std::fs::remove_file(path)?;
-            }
-        }
-        for name in ["best", "last", "state"] {
-            let path = self.checkpoint(name);
+        // What makes it a run goes last: a removal that is cut short can be repeated.
+        let texts = ["report.html", "report.json", "options.toml", "metrics.jsonl"];
+        let partial = texts.map(|name| self.partial(name));
+        let checkpoints = ["best", "last", "state"].map(|name| self.checkpoint(name));
+        let others = [self.path("model.safetensors")].into_iter().chain(texts.map(|name| self.path(name)));
+        for path in partial.into_iter().chain(checkpoints).chain(others) {
             if path.is_file() {
                 std::fs::remove_file(path)?;
             }
@@ -199,12 +238,13 @@ impl RunFolder {
         let text = text.ok_or_else(|| problem(format!("its metadata has no key `{STATE_KEY}`")))?;
         let mut value: Value = serde_json::from_str(text).map_err(|error| problem(error.to_string()))?;
         let mut differences = Vec::new();
-        compare("", &value["origin"], origin, &mut differences);
+        compare("", value.get("origin").unwrap_or(&Value::Null), origin, &mut differences);
         if !differences.is_empty() {
             return Err(TrainError::Changed { folder: self.root.display().to_string(), differences });
         }
-        let position =
-            serde_json::from_value(value["position"].take()).map_err(|error| problem(error.to_string()))?;
+        let position = value.get_mut("position").map(Value::take).unwrap_or_default();
+        let position = serde_json::from_value(position)
+            .map_err(|error| problem(format!("its position cannot be read: {error}")))?;
         let mut tensors = IndexMap::new();
         for entry in checkpoint.tensors() {
             let bytes = checkpoint.bytes(entry)?;
@@ -214,7 +254,12 @@ impl RunFolder {
                 Dtype::U32 => DType::U32,
                 Dtype::U8 => DType::U8,
                 Dtype::I64 => DType::I64,
-                other => return Err(problem(format!("`{}` has dtype {other:?}", entry.name))),
+                other => {
+                    return Err(problem(format!(
+                        "`{}` has elements of type {other:?}, which no state has",
+                        entry.name
+                    )));
+                }
             };
             let tensor = Tensor::from_raw_buffer(&bytes, dtype, &entry.shape, &Device::Cpu)?;
             tensors.insert(entry.name.clone(), tensor);

@@ -6,8 +6,10 @@ use crate::checkpoint::Record;
 use crate::data::{Batch, Loader};
 use crate::layers::State;
 use crate::models::Network;
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
+use indexmap::IndexMap;
 use serde_json::Value;
+use std::fs::File;
 use std::time::Instant;
 
 /// Steps between two records of the metrics.
@@ -30,6 +32,8 @@ pub struct Session {
     before_secs: f64,
     start: Instant,
     save_every: Option<u64>,
+    /// Keeps others out of the folder.
+    _lock: File,
 }
 
 /// What a session is made of, beside the trainer.
@@ -56,20 +60,29 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// - as [`RunFolder::load_state`], when it is to be continued
+    /// - as [`RunFolder::load_state`], when it is to be continued;
+    /// - as [`RunFolder::lock`]
     pub fn new(
         mut trainer: Trainer,
         parts: SessionParts,
         device: &Device,
         resume: bool,
     ) -> Result<Self, TrainError> {
+        let SessionParts { train, test, folder, template, record, origin, save_every } = parts;
+        if resume && !folder.has_state() {
+            // Says that there is none, and makes no folder.
+            folder.load_state(&origin)?;
+        }
+        let lock = folder.lock()?;
         let mut position = Position::default();
         if resume {
-            let (tensors, found) = parts.folder.load_state(&parts.origin)?;
-            trainer.load(&tensors, found.step)?;
+            let (tensors, found) = folder.load_state(&origin)?;
+            trainer.load(&tensors, found.step).map_err(|error| TrainError::Resume {
+                path: folder.checkpoint("state").display().to_string(),
+                problem: error.to_string(),
+            })?;
             position = found;
         }
-        let SessionParts { train, test, folder, template, record, origin, save_every } = parts;
         Ok(Self {
             trainer,
             train,
@@ -83,6 +96,7 @@ impl Session {
             position,
             start: Instant::now(),
             save_every,
+            _lock: lock,
         })
     }
 
@@ -108,7 +122,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// - [`TrainError::Diverged`] when the loss is no number; the last state stays;
+    /// - [`TrainError::Diverged`] when the loss or a parameter is no number; the last state stays, and so do the checkpoints;
     /// - data that cannot be read, a folder that cannot be written
     pub fn run(&mut self, progress: &dyn TrainingProgress) -> Result<(), TrainError> {
         let fresh = self.position == Position::default();
@@ -153,7 +167,8 @@ impl Session {
         progress: &dyn TrainingProgress,
     ) -> Result<(), TrainError> {
         let mut batches = self.train.epoch(self.position.epoch, self.position.batch);
-        let (mut since, mut clock) = (Running::default(), Instant::now());
+        // The rate is that of this session, whatever the sums since the last record hold.
+        let (mut images, mut clock) = (0, Instant::now());
         loop {
             let of_step: Vec<Batch> = batches.by_ref().take(accumulate).collect::<Result<_, _>>()?;
             if of_step.is_empty() {
@@ -162,7 +177,8 @@ impl Session {
             let outcome = self.trainer.step(&of_step)?;
             if !outcome.loss.is_finite() {
                 return Err(TrainError::Diverged {
-                    loss: outcome.loss,
+                    what: "the loss".to_owned(),
+                    value: outcome.loss,
                     step: self.trainer.steps() + 1,
                     epoch: self.position.epoch + 1,
                     learning_rate: outcome.learning_rate,
@@ -171,9 +187,11 @@ impl Session {
             self.position.batch += of_step.len();
             self.position.step = self.trainer.steps();
             self.position.running.add(&outcome);
-            since.add(&outcome);
+            self.position.since.add(&outcome);
+            images += outcome.images;
             progress.step(self.position.epoch + 1, &outcome);
             if self.position.step.is_multiple_of(RECORDED_STEPS) {
+                let since = std::mem::take(&mut self.position.since);
                 records.write(&MetricsRecord::Step(StepMetrics {
                     epoch: self.position.epoch as u64 + 1,
                     step: self.position.step,
@@ -181,14 +199,15 @@ impl Session {
                     accuracy: since.accuracy(),
                     learning_rate: outcome.learning_rate,
                     gradient_norm: outcome.gradient_norm,
-                    images_per_sec: since.images as f64 / clock.elapsed().as_secs_f64(),
+                    images_per_sec: images as f64 / clock.elapsed().as_secs_f64(),
                 }))?;
-                (since, clock) = (Running::default(), Instant::now());
+                (images, clock) = (0, Instant::now());
             }
             let due = self.save_every.is_some_and(|every| self.position.step.is_multiple_of(every));
             // The end of an epoch saves by itself.
             if due && self.position.batch < self.train.batches_per_epoch() {
-                self.save_state()?;
+                let tensors = self.sound_state(self.position.epoch + 1)?;
+                self.save_state(&tensors)?;
             }
         }
     }
@@ -209,7 +228,15 @@ impl Session {
             evaluate(network, &self.test, &self.device, |images| progress.seen(images))
         })?;
         progress.passed();
+        // Before training, running statistics may not fit the weights at all.
+        if self.position.step > 0 && !evaluation.loss.is_finite() {
+            let (what, epoch) = ("the loss on the test set".to_owned(), self.position.epoch);
+            let (value, step) = (evaluation.loss, self.position.step);
+            return Err(TrainError::Diverged { what, value, step, epoch, learning_rate });
+        }
+        let tensors = self.sound_state(self.position.epoch)?;
         let running = std::mem::take(&mut self.position.running);
+        self.position.since = Running::default();
         let metrics = EpochMetrics {
             epoch: self.position.epoch as u64,
             step: self.position.step,
@@ -230,7 +257,7 @@ impl Session {
         if better {
             self.save_network("best")?;
         }
-        self.save_state()?;
+        self.save_state(&tensors)?;
         progress.epoch(&metrics);
         Ok(())
     }
@@ -251,9 +278,26 @@ impl Session {
         Ok(self.trainer.factored().filter_map(of_layer).collect::<candle_core::Result<_>>()?)
     }
 
-    fn save_state(&mut self) -> Result<(), TrainError> {
+    /// The trainer's state, all of it numbers: a loss can be one when the step that follows from it is not.
+    fn sound_state(&self, epoch: usize) -> Result<IndexMap<String, Tensor>, TrainError> {
+        let state = self.trainer.state()?;
+        for (name, tensor) in
+            state.iter().filter(|(_, tensor)| self.position.step > 0 && tensor.dtype().is_float())
+        {
+            let elements = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+            if let Some(&value) = elements.iter().find(|element| !element.is_finite()) {
+                let (step, rate) = (self.position.step, self.trainer.options().rate());
+                let learning_rate = rate.at(step - 1, self.trainer.total_steps());
+                let what = format!("an element of `{name}`");
+                return Err(TrainError::Diverged { what, value, step, epoch, learning_rate });
+            }
+        }
+        Ok(state)
+    }
+
+    fn save_state(&mut self, tensors: &IndexMap<String, Tensor>) -> Result<(), TrainError> {
         self.position.elapsed_secs = self.before_secs + self.start.elapsed().as_secs_f64();
-        self.folder.save_state(&self.trainer.state()?, &self.position, &self.origin)
+        self.folder.save_state(tensors, &self.position, &self.origin)
     }
 
     fn save_network(&self, name: &str) -> Result<(), TrainError> {

@@ -138,7 +138,7 @@ impl Trainer {
 
     /// Takes a step on micro-batches of one batch.
     ///
-    /// A loss that is no number is returned as it is, and nothing is changed by it.
+    /// A loss that is no number is returned as it is, and no step is taken; running statistics may have seen what led to it.
     ///
     /// # Errors
     ///
@@ -231,7 +231,9 @@ impl Trainer {
         let parameters = self.network.parameters();
         let own = parameters.snapshot()?;
         parameters.restore(&average.snapshot()?)?;
-        let result = act(&self.network);
+        // A weight that was left out late is still in the average.
+        let masked = self.pruning.as_ref().map_or(Ok(()), |(_, masks)| masks.apply(parameters));
+        let result = masked.map_err(TrainError::from).and_then(|()| act(&self.network));
         parameters.restore(&own)?;
         result
     }

@@ -63,6 +63,14 @@ impl Run {
     }
 
     #[track_caller]
+    pub(crate) fn stderr_lacks(self, part: &str) -> Self {
+        if self.stderr.contains(part) {
+            self.fail(&format!("expected not in stderr: {part}"));
+        }
+        self
+    }
+
+    #[track_caller]
     pub(crate) fn stdout_has(self, part: &str) -> Self {
         if !self.stdout.contains(part) {
             self.fail(&format!("expected in stdout: {part}"));
