@@ -86,6 +86,6 @@ pub fn finetune(
         }
     };
     let (command, file) = ("finetune", RunFile::from(options));
-    let start = Start { command, file, state, record, architecture, origin };
+    let start = Start { command, state, record, architecture, origin, file };
     training::run(start, ready, &options.run, progress)
 }

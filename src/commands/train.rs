@@ -92,6 +92,6 @@ pub fn train(
         "initialization": options.initialization,
     });
     let (command, file) = ("train", RunFile::from(options));
-    let start = Start { command, file, state, record, architecture, origin };
+    let start = Start { command, state, record, architecture, origin, file };
     training::run(start, ready, &options.run, progress)
 }

@@ -70,21 +70,30 @@ impl Padded {
     /// Copies a plane, its rows from `first` on counted with the zeros above; those that no tap meets stay zero.
     pub(super) fn fill(&self, plane: &[f32], first: usize, to: &mut [f32]) {
         let [h, w] = self.plane;
-        to.fill(0.0);
         if self.stride == 1 && self.met == [true] && w <= self.width - self.lead[1].min(self.width) {
             let (above, begin) = (self.lead[0].saturating_sub(first), first.saturating_sub(self.lead[0]));
-            let to = to.get_mut(above * self.width..).unwrap_or_default();
             let from = plane.get(begin * w..).unwrap_or_default();
+            // Only what is not copied over is cleared.
+            let (top, to) = to.split_at_mut((above * self.width).min(to.len()));
+            let copied = (from.len() / w.max(1)).min(to.len() / self.width);
+            let (to, bottom) = to.split_at_mut(copied * self.width);
+            top.fill(0.0);
+            bottom.fill(0.0);
             return match w {
                 8 => copy_rows::<8>(from, to, self.width, self.lead[1]),
                 16 => copy_rows::<16>(from, to, self.width, self.lead[1]),
                 32 => copy_rows::<32>(from, to, self.width, self.lead[1]),
                 _ => {
                     let rows = to.chunks_exact_mut(self.width).zip(from.chunks_exact(w.max(1)));
-                    rows.for_each(|(to, from)| copy(from, &mut to[self.lead[1]..][..w]));
+                    rows.for_each(|(to, from)| {
+                        to[..self.lead[1]].fill(0.0);
+                        copy(from, &mut to[self.lead[1]..][..w]);
+                        to[self.lead[1] + w..].fill(0.0);
+                    });
                 }
             };
         }
+        to.fill(0.0);
         // column `remainder + j stride` of the padded row is column `that - lead` of the plane
         let phases = self.phases.iter().enumerate().filter_map(|(remainder, &phase)| {
             let start = self.lead[1].saturating_sub(remainder).div_ceil(self.stride);
@@ -107,11 +116,14 @@ impl Padded {
     }
 }
 
-/// Copies rows of `W` elements to rows of `width`, behind `lead` others.
+/// Copies rows of `W` elements to rows of `width`, behind `lead` zeros and before others.
 fn copy_rows<const W: usize>(from: &[f32], to: &mut [f32], width: usize, lead: usize) {
     for (to, from) in to.chunks_exact_mut(width).zip(from.as_chunks::<W>().0) {
-        if let Some(to) = to[lead..].first_chunk_mut::<W>() {
+        let (left, to) = to.split_at_mut(lead);
+        if let Some((to, right)) = to.split_first_chunk_mut::<W>() {
+            left.fill(0.0);
             *to = *from;
+            right.fill(0.0);
         }
     }
 }
