@@ -71,6 +71,19 @@ pub enum CommandError {
         /// Every difference.
         problems: Vec<String>,
     },
+    /// Pictures of a size that a network does not take.
+    #[error("`{architecture}` does not take pictures of {height} x {width}")]
+    Picture {
+        /// The network.
+        architecture: String,
+        /// The pictures' height.
+        height: usize,
+        /// Their width.
+        width: usize,
+        /// Where in the network it fails.
+        #[source]
+        source: candle_core::Error,
+    },
     /// Data that cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -119,7 +132,7 @@ pub enum CommandError {
     },
     /// Options that a run's folder cannot keep.
     #[error(transparent)]
-    RunFile(#[from] RunFileError),
+    RunFile(#[from] Box<RunFileError>),
     /// What cannot be asked together.
     #[error("{0}")]
     Usage(String),
@@ -156,9 +169,9 @@ impl CommandError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Checkpoint(error) => error.hint(),
+            Self::Checkpoint(error) | Self::State(StateError::Checkpoint(error)) => error.hint(),
             Self::Plan(error) => error.hint(),
-            Self::Output(error) => error.hint(),
+            Self::Output(error) | Self::State(StateError::Output(error)) => error.hint(),
             Self::Numeric { source, .. } => source.hint(),
             Self::Record(error) => error.hint(),
             Self::NotFactored { .. } => {
@@ -170,8 +183,6 @@ impl CommandError {
             }
             Self::Data(error) => error.hint(),
             Self::Train(error) => error.hint(),
-            Self::State(StateError::Checkpoint(error)) => error.hint(),
-            Self::State(StateError::Output(error)) => error.hint(),
             Self::Taken { .. } => Some("--resume continues it, --overwrite replaces it".to_owned()),
             Self::NoRun { .. } | Self::InsideData { .. } => {
                 Some("name a folder of its own: only what a run wrote is ever replaced".to_owned())

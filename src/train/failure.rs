@@ -88,10 +88,8 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
-            Self::Checkpoint(error) => error.hint(),
-            Self::Output(error) => error.hint(),
-            Self::State(StateError::Checkpoint(error)) => error.hint(),
-            Self::State(StateError::Output(error)) => error.hint(),
+            Self::Checkpoint(error) | Self::State(StateError::Checkpoint(error)) => error.hint(),
+            Self::Output(error) | Self::State(StateError::Output(error)) => error.hint(),
             Self::Diverged { .. } => Some(
                 "the last state before it is kept; a smaller --learning-rate, --warmup-steps or --clip may help"
                     .to_owned(),
