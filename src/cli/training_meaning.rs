@@ -37,7 +37,7 @@ pub(super) fn finetune_options(
         return Err(Failure::usage("no checkpoint is named".to_owned()));
     };
     let recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
-    let run = run_options(&arguments.run, &file, TrainingOptions::fine_tuning())?;
+    let run = run_options(&arguments.run, &file, recipe.as_ref(), TrainingOptions::fine_tuning())?;
     let mut options = FinetuneOptions::new(source, recipe, run);
     options.architecture = arguments.run.arch.or(file.arch);
     options.limits = arguments.run.machine.limits();
@@ -56,7 +56,7 @@ pub(super) fn train_options(
     if arguments.init.is_some() && recipe.is_none() {
         return Err(Failure::usage(no_rank("--init is about factors, and no layer gets a rank")));
     }
-    let run = run_options(&arguments.run, &file, TrainingOptions::default())?;
+    let run = run_options(&arguments.run, &file, recipe.as_ref(), TrainingOptions::default())?;
     let mut options = TrainOptions::new(architecture, recipe, run);
     options.initialization = match arguments.init {
         Some(InitValue::Spectral) => Initialization::Spectral,
@@ -133,6 +133,7 @@ fn recipe(
 fn run_options(
     arguments: &RunArguments,
     file: &RunFile,
+    recipe: Option<&Recipe>,
     defaults: TrainingOptions,
 ) -> Result<RunOptions, Failure> {
     let missing = |what: &str| Failure::usage(format!("{what} is needed, as a flag or in the options file"));
@@ -162,7 +163,8 @@ fn run_options(
     if !problems.is_empty() {
         return Err(Failure::usage(problems.join("; ")));
     }
-    run.save = arguments.save.map(Into::into).or(file.save).unwrap_or_default();
+    let of_recipe = recipe.map(|recipe| recipe.save);
+    run.save = arguments.save.map(Into::into).or(file.save).or(of_recipe).unwrap_or_default();
     run.keep = match arguments.result {
         Some(ResultValue::Last) => Keep::Last,
         Some(ResultValue::Best) => Keep::Best,

@@ -71,6 +71,19 @@ pub enum CommandError {
         /// Every difference.
         problems: Vec<String>,
     },
+    /// Pictures of a size that a network does not take.
+    #[error("`{architecture}` does not take pictures of {height} x {width}")]
+    Picture {
+        /// The network.
+        architecture: String,
+        /// The pictures' height.
+        height: usize,
+        /// Their width.
+        width: usize,
+        /// Where in the network it fails.
+        #[source]
+        source: candle_core::Error,
+    },
     /// Data that cannot be read.
     #[error(transparent)]
     Data(Box<DataError>),
@@ -119,7 +132,7 @@ pub enum CommandError {
     },
     /// Options that a run's folder cannot keep.
     #[error(transparent)]
-    RunFile(#[from] RunFileError),
+    RunFile(#[from] Box<RunFileError>),
     /// What cannot be asked together.
     #[error("{0}")]
     Usage(String),

@@ -70,8 +70,7 @@ pub fn evaluate(
     let loader =
         networks::plain_loader(dataset, options.batch_size, options.normalization.as_ref(), options.workers)?;
     networks::check(network.architecture(), &loader)?;
-    let [_, height, width] = loader.shape();
-    let multiply_adds = network.multiply_adds([height, width], 1)?;
+    let multiply_adds = networks::multiply_adds(&network, &loader)?;
     progress.pass("evaluating", loader.samples_per_epoch());
     let evaluation = train::evaluate(&network, &loader, &device, |images| progress.seen(images))?;
     progress.passed();

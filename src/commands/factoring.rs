@@ -3,10 +3,10 @@
 use super::weights::decompose_error;
 use super::{CommandError, compress, side_files};
 use crate::checkpoint::{Checkpoint, Record};
-use crate::decompose::{Factor, overcomplete};
+use crate::decompose::{Factor, Unfolding, overcomplete};
 use crate::layers::{State, Stored, initial};
 use crate::linalg::SvdOptions;
-use crate::plan::{Job, LayerEvent, LayerPlan, Limits, Plan, Progress, Stage, TensorAction, run_jobs};
+use crate::plan::{Job, LayerEvent, LayerPlan, Limits, Plan, Progress, Save, Stage, TensorAction, run_jobs};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -62,12 +62,25 @@ pub(super) fn factor_state(
         }
         factors.insert(&layer.tensor, chain);
     }
-    let mut state = State { modules: record.modules.clone(), ..State::default() };
+    let mut state = State::default();
+    if plan.recipe.save == Save::Factored {
+        state.modules.clone_from(&record.modules);
+    }
     for tensor in &plan.tensors {
         let chain = factors.remove(tensor.name.as_str());
         let stored = read.tensors.swap_remove(&tensor.name);
         match (tensor.action, chain, stored, tensor.outputs.as_slice()) {
-            (TensorAction::Factored | TensorAction::Collapsed, Some(chain), ..) => {
+            (TensorAction::Collapsed, Some(chain), ..) => {
+                let Some(output) = tensor.outputs.first() else { continue };
+                let unfolding = unfolding_of(plan, &tensor.name);
+                let Some(unfolding) = unfolding else { continue };
+                let data = unfolding.collapse(&chain, 1).map_err(decompose_error(&tensor.name))?;
+                let dense = Tensor::from_vec(data, unfolding.shape(), &Device::Cpu)?;
+                state
+                    .tensors
+                    .insert(output.name.clone(), Stored::Floating { tensor: dense, dtype: output.dtype });
+            }
+            (TensorAction::Factored, Some(chain), ..) => {
                 for (output, factor) in tensor.outputs.iter().zip(chain) {
                     let dtype = output.dtype;
                     let tensor = Tensor::from_vec(factor.data, factor.shape, &Device::Cpu)?;
@@ -85,6 +98,14 @@ pub(super) fn factor_state(
         }
     }
     Ok((state, record))
+}
+
+/// How the weight of this name is seen as a matrix: a layer's own, or one that is tied to it.
+fn unfolding_of<'a>(plan: &'a Plan, tensor: &str) -> Option<&'a Unfolding> {
+    plan.layers.iter().find_map(|layer| {
+        let tied = layer.tied.iter().find(|(name, ..)| name == tensor).map(|(.., unfolding)| unfolding);
+        (layer.tensor == tensor).then_some(&layer.unfolding).or(tied)
+    })
 }
 
 fn factor_layer(

@@ -4,7 +4,7 @@ use super::{CommandError, RunFile, factoring, factoring::Initialization, network
 use crate::checkpoint::{Checkpoint, Source};
 use crate::layers::State;
 use crate::models::Architecture;
-use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe};
+use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe, Save};
 use crate::report::TrainingReport;
 use crate::train::TrainingProgress;
 use serde_json::json;
@@ -71,7 +71,9 @@ pub fn finetune(
         (Some(recipe), None) => {
             let mut plan_options = PlanOptions::new(options.limits, false);
             plan_options.overcomplete = true;
-            let plan = Plan::new(&checkpoint, recipe, &plan_options, factoring_progress)?;
+            // Factors are trained, however they are saved in the end.
+            let recipe = Recipe { save: Save::Factored, ..recipe.clone() };
+            let plan = Plan::new(&checkpoint, &recipe, &plan_options, factoring_progress)?;
             let (initialization, seed) = (Initialization::Spectral, options.run.training.seed);
             let (state, record) = factoring::factor_state(
                 dense,

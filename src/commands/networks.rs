@@ -72,6 +72,17 @@ pub(super) fn plain_loader(
     Ok(Loader::new(dataset, options)?)
 }
 
+/// Multiply-adds for one of the data's pictures.
+pub(super) fn multiply_adds(network: &Network, loader: &Loader) -> Result<u64, CommandError> {
+    let [_, height, width] = loader.shape();
+    network.multiply_adds([height, width], 1).map_err(|source| CommandError::Picture {
+        architecture: network.architecture().to_string(),
+        height,
+        width,
+        source,
+    })
+}
+
 /// Refuses data that a network was not made for.
 pub(super) fn check(architecture: &Architecture, loader: &Loader) -> Result<(), CommandError> {
     let [channels, ..] = loader.shape();

@@ -76,8 +76,10 @@ fn check_folder(
 ) -> Result<(), CommandError> {
     let root = folder.root();
     let path = root.to_path_buf();
-    if root.is_file() {
-        return Err(CommandError::NoFolder { path });
+    // A relative name's last ancestor is empty, and exists nowhere.
+    let existing = root.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    if !existing.is_dir() {
+        return Err(CommandError::NoFolder { path: existing.to_path_buf() });
     }
     let taken = root.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if taken && !folder.is_run() {
@@ -101,8 +103,6 @@ fn check_folder(
             }
         }
     }
-    // A relative name's last ancestor is empty, and exists nowhere.
-    let existing = root.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
     // Pictures of a folder are all that is in it.
     if let (Ok(resolved), Ok(data)) = (existing.canonicalize(), options.data.path.canonicalize())
         && matches!(options.data.format, Format::Images | Format::TinyImagenet)

@@ -3,7 +3,7 @@ use super::training::{self, RunOptions, Start};
 use super::{CommandError, RunFile, factoring, factoring::Initialization};
 use crate::checkpoint::{Checkpoint, OutputOptions};
 use crate::models::{Architecture, Network};
-use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe};
+use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe, Save};
 use crate::report::TrainingReport;
 use crate::train::TrainingProgress;
 use candle_core::Device;
@@ -75,7 +75,9 @@ pub fn train(
         let checkpoint = Checkpoint::open_path(&path)?;
         let mut plan_options = PlanOptions::new(options.limits, false);
         plan_options.overcomplete = true;
-        let plan = Plan::new(&checkpoint, recipe, &plan_options, factoring_progress)?;
+        // Factors are trained, however they are saved in the end.
+        let recipe = Recipe { save: Save::Factored, ..recipe.clone() };
+        let plan = Plan::new(&checkpoint, &recipe, &plan_options, factoring_progress)?;
         let (factored, its_record) = factoring::factor_state(
             state,
             &checkpoint,

@@ -111,8 +111,7 @@ pub(super) fn run(
     let device = ready.device.clone();
     let network = networks::network(&state, Some(architecture), training.execution, &device)?;
     // Pictures that are too small for it are refused before anything is written.
-    let [_, height, width] = ready.train.shape();
-    network.multiply_adds([height, width], 1)?;
+    networks::multiply_adds(&network, &ready.train)?;
     file.arch = Some(*network.architecture());
     let dense_parameters =
         dense_parameters(&network).or(training.pruning.map(|_| network.parameters().count() as u64));
@@ -134,7 +133,7 @@ pub(super) fn run(
     }
     let steps = ready.train.batches_per_epoch().div_ceil(training.accumulate.max(1)) as u64;
     let total_steps = steps.saturating_mul(training.epochs as u64);
-    let settings_text = file.to_toml()?;
+    let settings_text = file.to_toml().map_err(Box::new)?;
     let teacher = ready.teacher.take().map(|teacher| teacher.network);
     let trainer = Trainer::new(network, teacher, training, total_steps, &device)?;
     progress.policy(trainer.network().parameters(), trainer.decay());

@@ -161,3 +161,18 @@ fn a_reader_that_goes_away_is_not_an_error() {
     assert_eq!(child.wait().expect("an end").code(), Some(0));
     assert!(run(scene.place.command(["inspect", "unread/model.safetensors", "-q"])).code == Some(0));
 }
+
+/// Factors are trained, and multiplied out at the end.
+#[test]
+fn a_recipe_says_how_the_result_is_saved() {
+    let scene = Scene::new();
+    scene.place.write("recipe.toml", "save = \"collapsed\"\n[[rule]]\nrank_ratio = 0.25\n");
+    let command = ["finetune", "dense.safetensors", "--recipe=recipe.toml", "--epochs=1"];
+    scene.trains(&command, "collapsed");
+    let dense = crate::harness::shapes(&scene.place.read("dense.safetensors"));
+    let shapes = |name: &str| crate::harness::shapes(&scene.place.read(name));
+    assert_eq!(shapes("collapsed/model.safetensors"), dense);
+    assert!(shapes("collapsed/checkpoints/last.safetensors").contains_key("layer1.0.conv1.0.weight"));
+    scene.trains(&[&command[..], &["--save=factored"]].concat(), "factored");
+    assert!(shapes("factored/model.safetensors").contains_key("layer1.0.conv1.0.weight"));
+}
