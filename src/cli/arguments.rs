@@ -1,9 +1,9 @@
 //! What was typed.
 
+use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
     AllocateValue, ConvSchemeValue, DtypeValue, SaveValue, Size, SvdValue, limit, part, positive,
 };
-use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use crate::checkpoint::Source;
 use crate::data::DataSource;
 use crate::plan::Limits;

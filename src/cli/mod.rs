@@ -18,15 +18,15 @@ mod values;
 use crate::commands::{self, CollapseOptions, CommandError, InspectOptions, VerifyOptions};
 use crate::plan::{Pattern, Recipe};
 use crate::report;
+use crate::train::{RunFolder, TrainingProgress, Unheard};
 use arguments::{Cli, CollapseArguments, Command, CompressArguments, InspectArguments, VerifyArguments};
 use clap::{CommandFactory, FromArgMatches};
-use crate::train::{RunFolder, TrainingProgress, Unheard};
 use output::{Failure, print};
-use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 
 /// A check that was asked for does not hold.
 const CHECK_FAILED: u8 = 3;

@@ -4,8 +4,8 @@ use super::arguments::SelectionArguments;
 use super::meaning::{self, no_rank};
 use super::output::Failure;
 use super::training_arguments::{
-    EvaluateArguments, ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue, ResultValue,
-    RunArguments, SchemeValue, TrainArguments,
+    EvaluateArguments, ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue,
+    ResultValue, RunArguments, SchemeValue, TrainArguments,
 };
 use crate::checkpoint::Source;
 use crate::commands::{
@@ -16,8 +16,8 @@ use crate::decompose::Scheme;
 use crate::layers::Execution;
 use crate::plan::{ConvScheme, Recipe};
 use crate::train::{
-    AdamWOptions, DistillationOptions, FactorDecay, LambOptions, OptimizerOptions, Pruning, PruningSchedule, SgdOptions,
-    TrainingOptions,
+    AdamWOptions, DistillationOptions, FactorDecay, LambOptions, OptimizerOptions, Pruning, PruningSchedule,
+    SgdOptions, TrainingOptions,
 };
 use anyhow::Context as _;
 use clap::ArgMatches;

@@ -1,5 +1,5 @@
-use super::weights::{self, Element, decompose_error, numeric_error};
 use super::recalibrate::Recalibration;
+use super::weights::{self, Element, decompose_error, numeric_error};
 use super::{CommandError, model_card, side_files};
 use crate::checkpoint::{
     Checkpoint, Dtype, ModuleRecord, OutputOptions, OutputTensor, RECORD_VERSION, Record, Source, Staging,

@@ -1,7 +1,7 @@
 use super::RunFileError;
 use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
-use crate::decompose::DecomposeError;
 use crate::data::DataError;
+use crate::decompose::DecomposeError;
 use crate::layers::StateError;
 use crate::models::{ArchitectureError, NetworkError};
 use crate::plan::PlanError;
@@ -89,7 +89,7 @@ pub enum CommandError {
     Data(#[from] DataError),
     /// Training or evaluation that stopped.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(Box<TrainError>),
     /// Tensors that cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
@@ -150,6 +150,12 @@ pub enum CommandError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl From<TrainError> for CommandError {
+    fn from(error: TrainError) -> Self {
+        Self::Train(Box::new(error))
+    }
 }
 
 impl CommandError {

@@ -76,7 +76,9 @@ pub(super) fn factor_state(
                 let Some(unfolding) = unfolding else { continue };
                 let data = unfolding.collapse(&chain, 1).map_err(decompose_error(&tensor.name))?;
                 let dense = Tensor::from_vec(data, unfolding.shape(), &Device::Cpu)?;
-                state.tensors.insert(output.name.clone(), Stored::Floating { tensor: dense, dtype: output.dtype });
+                state
+                    .tensors
+                    .insert(output.name.clone(), Stored::Floating { tensor: dense, dtype: output.dtype });
             }
             (TensorAction::Factored, Some(chain), ..) => {
                 for (output, factor) in tensor.outputs.iter().zip(chain) {

@@ -1,5 +1,5 @@
-use super::training::{self, RunOptions, Start};
 use super::preparation::Preparation;
+use super::training::{self, RunOptions, Start};
 use super::{CommandError, RunFile, factoring, factoring::Initialization, networks};
 use crate::checkpoint::{Checkpoint, Source};
 use crate::layers::State;
@@ -88,6 +88,6 @@ pub fn finetune(
         }
     };
     let (command, file) = ("finetune", RunFile::from(options));
-    let start = Start { command, file, state, record, architecture, origin };
+    let start = Start { command, state, record, architecture, origin, file };
     training::run(start, ready, &options.run, progress)
 }

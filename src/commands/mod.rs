@@ -29,7 +29,7 @@ pub use evaluate::{EvaluateOptions, evaluate};
 pub use factoring::Initialization;
 pub use finetune::{FinetuneOptions, finetune};
 pub use inspect::{InspectOptions, inspect};
-pub use train::{TrainOptions, train};
 pub use run_file::{RunFile, RunFileError};
+pub use train::{TrainOptions, train};
 pub use training::{Keep, RunOptions};
 pub use verify::{VerifyOptions, verify};

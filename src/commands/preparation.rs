@@ -118,13 +118,12 @@ fn loaders(options: &RunOptions) -> Result<(Loader, Loader), CommandError> {
     let training = &options.training;
     let train = networks::dataset(&options.data, Split::Train, training.train_limit)?;
     let test = networks::dataset(&options.data, Split::Test, training.test_limit)?;
-    let augmentation =
-        training.augmentation.clone().unwrap_or_else(|| Augmentation::for_format(train.format()));
+    let augmentation = training.augmentation.unwrap_or_else(|| Augmentation::for_format(train.format()));
     let mut loading = LoaderOptions::new(training.batch_size);
     loading.seed = training.seed;
     loading.shuffle = true;
     loading.augmentation = augmentation;
-    loading.normalization = training.normalization.clone();
+    loading.normalization.clone_from(&training.normalization);
     loading.workers = options.workers.unwrap_or(loading.workers);
     let train = Loader::new(train, loading)?;
     let normalization = training.normalization.as_ref();

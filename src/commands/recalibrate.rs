@@ -39,8 +39,7 @@ impl Recalibration {
     ) -> Result<BTreeMap<String, Vec<f32>>, CommandError> {
         let Self { state, architecture, loader } = self;
         let spectral = Initialization::Spectral;
-        let (state, _) =
-            factoring::factor_state(state, checkpoint, plan, spectral, 0, limits, &NoProgress)?;
+        let (state, _) = factoring::factor_state(state, checkpoint, plan, spectral, 0, limits, &NoProgress)?;
         let network = networks::network(&state, Some(architecture), Execution::Auto, &Device::Cpu)?;
         estimate(&network, &loader, &Device::Cpu, &Unheard)?;
         let mut statistics = BTreeMap::new();
@@ -75,7 +74,7 @@ fn loader(
     let mut loading = LoaderOptions::new(options.batch_size);
     loading.seed = options.seed;
     loading.shuffle = true;
-    loading.normalization = options.normalization.clone();
+    loading.normalization.clone_from(&options.normalization);
     loading.workers = workers.unwrap_or(loading.workers);
     Ok(Loader::new(dataset, loading)?)
 }

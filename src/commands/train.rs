@@ -1,5 +1,5 @@
-use super::training::{self, RunOptions, Start};
 use super::preparation::Preparation;
+use super::training::{self, RunOptions, Start};
 use super::{CommandError, RunFile, factoring, factoring::Initialization};
 use crate::checkpoint::{Checkpoint, OutputOptions};
 use crate::models::{Architecture, Network};
@@ -29,7 +29,13 @@ impl TrainOptions {
     /// Training of this architecture.
     #[must_use]
     pub fn new(architecture: Architecture, recipe: Option<Recipe>, run: RunOptions) -> Self {
-        Self { architecture, recipe, initialization: Initialization::Spectral, limits: Limits::default(), run }
+        Self {
+            architecture,
+            recipe,
+            initialization: Initialization::Spectral,
+            limits: Limits::default(),
+            run,
+        }
     }
 }
 
@@ -88,6 +94,6 @@ pub fn train(
         "initialization": options.initialization,
     });
     let (command, file) = ("train", RunFile::from(options));
-    let start = Start { command, file, state, record, architecture, origin };
+    let start = Start { command, state, record, architecture, origin, file };
     training::run(start, ready, &options.run, progress)
 }

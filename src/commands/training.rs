@@ -1,7 +1,7 @@
 //! What fine-tuning and training from scratch have in common: a run.
 
-use super::recalibrate::recalibrate;
 use super::preparation::Preparation;
+use super::recalibrate::recalibrate;
 use super::{CommandError, DeviceName, RunFile, networks};
 use crate::checkpoint::{Record, Source};
 use crate::data::DataSource;
@@ -10,8 +10,8 @@ use crate::models::{Architecture, Network};
 use crate::plan::Save;
 use crate::report::{TrainingReport, training_html};
 use crate::train::{
-    self, EpochMetrics, MetricsRecord, Session, SessionParts, Trainer, TrainingOptions,
-    TrainingProgress, read_metrics,
+    self, EpochMetrics, MetricsRecord, Session, SessionParts, Trainer, TrainingOptions, TrainingProgress,
+    read_metrics,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -113,9 +113,8 @@ pub(super) fn run(
     // Pictures that are too small for it are refused before anything is written.
     networks::multiply_adds(&network, &ready.train)?;
     file.arch = Some(*network.architecture());
-    let dense_parameters = dense_parameters(&network).or(
-        training.pruning.map(|_| network.parameters().count() as u64),
-    );
+    let dense_parameters =
+        dense_parameters(&network).or(training.pruning.map(|_| network.parameters().count() as u64));
     if options.recalibrate && !options.resume {
         recalibrate(&network, &options.data, training, options.workers, &device, progress)?;
     }

@@ -132,9 +132,15 @@ impl RunFolder {
             std::fs::create_dir_all(&self.root)?;
             OpenOptions::new().append(true).create(true).open(&path)
         };
-        let file = open().map_err(|source| super::MetricsError::File { action: "open", path: path.clone(), source })?;
+        let file = open().map_err(|source| super::MetricsError::File {
+            action: "open",
+            path: path.clone(),
+            source,
+        })?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(TrainError::Busy { folder: self.root.display().to_string() }),
+            Err(TryLockError::WouldBlock) => {
+                Err(TrainError::Busy { folder: self.root.display().to_string() })
+            }
             // Some file systems have no locks.
             Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
         }
@@ -170,7 +176,12 @@ impl RunFolder {
     /// # Errors
     ///
     /// - a folder that cannot be written
-    pub fn save_network(&self, path: &Path, state: &State, record: Option<&Record>) -> Result<(), TrainError> {
+    pub fn save_network(
+        &self,
+        path: &Path,
+        state: &State,
+        record: Option<&Record>,
+    ) -> Result<(), TrainError> {
         let mut options = OutputOptions::file(path);
         options.overwrite = true;
         options.metadata.insert("format".to_owned(), "pt".to_owned());
@@ -216,10 +227,11 @@ impl RunFolder {
     /// - [`TrainError::Changed`] with every difference
     pub fn load_state(&self, origin: &Value) -> Result<(IndexMap<String, Tensor>, Position), TrainError> {
         let path = self.checkpoint("state");
-        let problem =
-            |problem: String| TrainError::Resume { path: path.display().to_string(), problem };
+        let problem = |problem: String| TrainError::Resume { path: path.display().to_string(), problem };
         if !path.is_file() {
-            return Err(problem("there is no state: the run ended before its first checkpoint, or never began".to_owned()));
+            return Err(problem(
+                "there is no state: the run ended before its first checkpoint, or never began".to_owned(),
+            ));
         }
         let checkpoint = Checkpoint::open_path(&path)?;
         let text = checkpoint.metadata().get(STATE_KEY);
@@ -242,7 +254,12 @@ impl RunFolder {
                 Dtype::U32 => DType::U32,
                 Dtype::U8 => DType::U8,
                 Dtype::I64 => DType::I64,
-                other => return Err(problem(format!("`{}` has elements of type {other:?}, which no state has", entry.name))),
+                other => {
+                    return Err(problem(format!(
+                        "`{}` has elements of type {other:?}, which no state has",
+                        entry.name
+                    )));
+                }
             };
             let tensor = Tensor::from_raw_buffer(&bytes, dtype, &entry.shape, &Device::Cpu)?;
             tensors.insert(entry.name.clone(), tensor);

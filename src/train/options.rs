@@ -141,12 +141,7 @@ impl TrainingOptions {
     /// Fine-tuning: 5 epochs, the learning rate falls from 0.02 along a cosine.
     #[must_use]
     pub fn fine_tuning() -> Self {
-        Self {
-            epochs: 5,
-            learning_rate: 0.02,
-            schedule: Schedule::Cosine { floor: 0.0 },
-            ..Self::default()
-        }
+        Self { epochs: 5, learning_rate: 0.02, schedule: Schedule::Cosine { floor: 0.0 }, ..Self::default() }
     }
 
     /// Lambda for factored layers.
@@ -158,7 +153,11 @@ impl TrainingOptions {
     /// The learning rate as a function of the step.
     #[must_use]
     pub fn rate(&self) -> LearningRate {
-        LearningRate { base: self.learning_rate, schedule: self.schedule.clone(), warmup_steps: self.warmup_steps }
+        LearningRate {
+            base: self.learning_rate,
+            schedule: self.schedule.clone(),
+            warmup_steps: self.warmup_steps,
+        }
     }
 
     /// Everything that is out of range.
@@ -181,15 +180,26 @@ impl TrainingOptions {
             expect("clip", clip.to_string(), "a number above 0", clip.is_finite() && clip > 0.0);
         }
         let smoothing = self.label_smoothing;
-        expect("label_smoothing", smoothing.to_string(), "at least 0 and below 1", (0.0..1.0).contains(&smoothing));
+        expect(
+            "label_smoothing",
+            smoothing.to_string(),
+            "at least 0 and below 1",
+            (0.0..1.0).contains(&smoothing),
+        );
         if let Some(decay) = self.average {
             expect("average", decay.to_string(), "above 0 and below 1", decay > 0.0 && decay < 1.0);
         }
         if let Some(DistillationOptions { temperature, weight }) = self.distillation {
-            expect("temperature", temperature.to_string(), "a number above 0", temperature > 0.0 && temperature.is_finite());
+            expect(
+                "temperature",
+                temperature.to_string(),
+                "a number above 0",
+                temperature > 0.0 && temperature.is_finite(),
+            );
             expect("distillation weight", weight.to_string(), "0 to 1", (0.0..=1.0).contains(&weight));
         }
-        problems.extend(self.pruning.and_then(|pruning| pruning.validate().err()).map(|error| error.to_string()));
+        problems
+            .extend(self.pruning.and_then(|pruning| pruning.validate().err()).map(|error| error.to_string()));
         problems.extend(self.rate().validate().err().map(|error| error.to_string()));
         problems
     }

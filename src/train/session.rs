@@ -131,8 +131,16 @@ impl Session {
         })?;
         let metrics = self.folder.path("metrics.jsonl");
         let mut records = Records {
-            metrics: if fresh { MetricsWriter::create(&metrics)? } else { MetricsWriter::resume(&metrics, self.position.step)? },
-            events: if fresh { EventWriter::create(self.folder.root())? } else { EventWriter::resume(self.folder.root(), self.position.step)? },
+            metrics: if fresh {
+                MetricsWriter::create(&metrics)?
+            } else {
+                MetricsWriter::resume(&metrics, self.position.step)?
+            },
+            events: if fresh {
+                EventWriter::create(self.folder.root())?
+            } else {
+                EventWriter::resume(self.folder.root(), self.position.step)?
+            },
         };
         let epochs = self.trainer.options().epochs;
         let accumulate = self.trainer.options().accumulate;
@@ -205,12 +213,20 @@ impl Session {
     }
 
     /// Evaluates, records and saves after an epoch, or before the first.
-    fn finish_epoch(&mut self, records: &mut Records, progress: &dyn TrainingProgress) -> Result<(), TrainError> {
-        let learning_rate = self.trainer.options().rate().at(self.position.step.saturating_sub(1), self.trainer.total_steps());
-        progress.pass("evaluating", self.test.samples_per_epoch());
-        let evaluation = self
+    fn finish_epoch(
+        &mut self,
+        records: &mut Records,
+        progress: &dyn TrainingProgress,
+    ) -> Result<(), TrainError> {
+        let learning_rate = self
             .trainer
-            .with_average(|network| evaluate(network, &self.test, &self.device, |images| progress.seen(images)))?;
+            .options()
+            .rate()
+            .at(self.position.step.saturating_sub(1), self.trainer.total_steps());
+        progress.pass("evaluating", self.test.samples_per_epoch());
+        let evaluation = self.trainer.with_average(|network| {
+            evaluate(network, &self.test, &self.device, |images| progress.seen(images))
+        })?;
         progress.passed();
         // Before training, running statistics may not fit the weights at all.
         if self.position.step > 0 && !evaluation.loss.is_finite() {
@@ -265,7 +281,9 @@ impl Session {
     /// The trainer's state, all of it numbers: a loss can be one when the step that follows from it is not.
     fn sound_state(&self, epoch: usize) -> Result<IndexMap<String, Tensor>, TrainError> {
         let state = self.trainer.state()?;
-        for (name, tensor) in state.iter().filter(|(_, tensor)| self.position.step > 0 && tensor.dtype().is_float()) {
+        for (name, tensor) in
+            state.iter().filter(|(_, tensor)| self.position.step > 0 && tensor.dtype().is_float())
+        {
             let elements = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
             if let Some(&value) = elements.iter().find(|element| !element.is_finite()) {
                 let (step, rate) = (self.position.step, self.trainer.options().rate());
@@ -294,7 +312,8 @@ impl Session {
     /// - a device that fails
     pub fn saved_state(&self) -> Result<State, TrainError> {
         let mut state = self.template.clone();
-        let snapshot = self.trainer.with_average(|network: &Network| Ok(network.parameters().snapshot()?))?;
+        let snapshot =
+            self.trainer.with_average(|network: &Network| Ok(network.parameters().snapshot()?))?;
         state.update(&snapshot);
         Ok(state)
     }

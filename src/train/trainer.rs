@@ -166,7 +166,8 @@ impl Trainer {
         }
         let gradient_norm = self.options.clip.map(|clip| clip_gradients(&mut gradients, clip)).transpose()?;
         let frobenius = self.frobenius()?;
-        let update = Update { gradients: &gradients, decay: &self.decay, frobenius: &frobenius, learning_rate };
+        let update =
+            Update { gradients: &gradients, decay: &self.decay, frobenius: &frobenius, learning_rate };
         self.optimizer.step(self.network.parameters(), &update)?;
         self.step += 1;
         self.prune()?;
@@ -243,10 +244,8 @@ impl Trainer {
     ///
     /// - a device that fails
     pub fn state(&self) -> Result<IndexMap<String, Tensor>> {
-        let mut parts = vec![
-            ("model", self.network.parameters().snapshot()?),
-            ("optimizer", self.optimizer.state()?),
-        ];
+        let mut parts =
+            vec![("model", self.network.parameters().snapshot()?), ("optimizer", self.optimizer.state()?)];
         if let Some(average) = &self.average {
             parts.push(("average", average.state()?));
         }
@@ -255,7 +254,10 @@ impl Trainer {
         }
         let named = |(part, tensors): (&str, IndexMap<String, Tensor>)| {
             let part = part.to_owned();
-            tensors.into_iter().map(move |(name, tensor)| (format!("{part}.{name}"), tensor)).collect::<Vec<_>>()
+            tensors
+                .into_iter()
+                .map(move |(name, tensor)| (format!("{part}.{name}"), tensor))
+                .collect::<Vec<_>>()
         };
         Ok(parts.into_iter().flat_map(named).collect())
     }
@@ -303,7 +305,10 @@ fn masks(network: &Network, pruning: Pruning) -> Result<(Pruning, Masks)> {
     let keep = (pruning.keep * all - (all - masked)) / masked;
     if keep < 0.0 {
         let least = 1.0 - masked / all;
-        candle_core::bail!("pruning cannot keep {} of all parameters: without any weight {least:.4} are left", pruning.keep);
+        candle_core::bail!(
+            "pruning cannot keep {} of all parameters: without any weight {least:.4} are left",
+            pruning.keep
+        );
     }
     Ok((Pruning { keep, ..pruning }, masks))
 }
