@@ -152,6 +152,12 @@ pub enum CommandError {
     },
 }
 
+impl From<TrainError> for CommandError {
+    fn from(error: TrainError) -> Self {
+        Self::Train(Box::new(error))
+    }
+}
+
 impl CommandError {
     /// Whether it is no failure but the end of an interrupted run.
     #[must_use]

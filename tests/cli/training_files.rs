@@ -129,8 +129,10 @@ fn averaged_and_pruned_weights_are_what_is_saved() {
     let report: serde_json::Value =
         serde_json::from_slice(&scene.place.read("run/report.json")).expect("JSON");
     assert_eq!(report["totals"]["parameters"], all - zero);
-    assert!((scene.evaluated("run/model.safetensors")["accuracy"].as_f64())
-        == scene.epochs("run").last().expect("an epoch")["test_accuracy"].as_f64());
+    assert!(
+        (scene.evaluated("run/model.safetensors")["accuracy"].as_f64())
+            == scene.epochs("run").last().expect("an epoch")["test_accuracy"].as_f64()
+    );
 }
 
 /// Factors of more elements than their weight are trained, and collapse to the plain network.
@@ -172,7 +174,10 @@ fn deep_and_wide_networks_collapse_to_plain_names() {
         // Training has moved it away from what its record was made of: what is found is not what is recorded.
         let verify = ["verify", &model, "--against", "dense.safetensors", "--json", "-q"];
         let verified = scene.place.run(verify).exits(3).json();
-        assert_eq!(verified["layers"].as_array().map(Vec::len), Some(layers.iter().filter(|l| l["factored_rank"].is_number()).count()));
+        assert_eq!(
+            verified["layers"].as_array().map(Vec::len),
+            Some(layers.iter().filter(|l| l["factored_rank"].is_number()).count())
+        );
     }
 }
 

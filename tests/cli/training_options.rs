@@ -13,11 +13,35 @@ fn the_options_of_a_run_repeat_it() {
         one == other
     };
     let flags: &[&[&str]] = &[
-        &["finetune", "dense.safetensors", "--target=layer*.*.conv1", "--rank-ratio=0.5", "--ignore=layer3.**"],
-        &["--optimizer=adamw", "--lr=0.003", "--schedule=linear", "--warmup-steps=3", "--seed=9223372036854775807"],
-        &["--teacher=dense.safetensors", "--temperature=3", "--teacher-weight=0.5", "--average=0.9", "--clip=2"],
+        &[
+            "finetune",
+            "dense.safetensors",
+            "--target=layer*.*.conv1",
+            "--rank-ratio=0.5",
+            "--ignore=layer3.**",
+        ],
+        &[
+            "--optimizer=adamw",
+            "--lr=0.003",
+            "--schedule=linear",
+            "--warmup-steps=3",
+            "--seed=9223372036854775807",
+        ],
+        &[
+            "--teacher=dense.safetensors",
+            "--temperature=3",
+            "--teacher-weight=0.5",
+            "--average=0.9",
+            "--clip=2",
+        ],
         &["--prune-keep=0.7", "--prune-until=0.5", "--accumulate=2", "--label-smoothing=0.1", "--no-augment"],
-        &["--factor-decay=weight", "--frobenius-decay=0.01", "--weight-decay=0.02", "--decay-all", "--recalibrate"],
+        &[
+            "--factor-decay=weight",
+            "--frobenius-decay=0.01",
+            "--weight-decay=0.02",
+            "--decay-all",
+            "--recalibrate",
+        ],
         &["--train-limit=40", "--test-limit=20", "--result=best", "--save-every=3", "--epochs=2"],
     ];
     let flags: Vec<&str> = flags.concat();
@@ -29,9 +53,13 @@ fn the_options_of_a_run_repeat_it() {
     assert_eq!(text, scene.place.text("one/options.toml"));
     // In its own folder, with nothing but the file.
     scene.place.run(["finetune", "--options=one/options.toml", "--resume", "-q"]).exits(0);
-    scene.place.refuses(1, ["finetune", "--options=one/options.toml"]).stderr_has("`one` holds a run already");
+    scene
+        .place
+        .refuses(1, ["finetune", "--options=one/options.toml"])
+        .stderr_has("`one` holds a run already");
 
-    let scratch = ["train", "--arch=resnet8", "--scheme=deep", "--init=default", "--epochs=1", "--save=collapsed"];
+    let scratch =
+        ["train", "--arch=resnet8", "--scheme=deep", "--init=default", "--epochs=1", "--save=collapsed"];
     scene.trains(&scratch, "deep");
     scene.place.run(["train", "--options=deep/options.toml", "--out=deeper", "-q"]).exits(0);
     assert!(same("deep", "deeper"));
@@ -73,20 +101,36 @@ fn what_is_wrong_in_a_file_is_named_with_its_line() {
     let scene = Scene::new();
     let refused = |code: i32, text: &str, expected: &str| {
         scene.place.write("run.toml", text);
-        let arguments = ["finetune", "dense.safetensors", "--options=run.toml", "--data=cifar10:data", "--out=run"];
+        let arguments =
+            ["finetune", "dense.safetensors", "--options=run.toml", "--data=cifar10:data", "--out=run"];
         scene.place.refuses(code, arguments).stderr_has(expected);
     };
-    refused(1, "epoch = 3\n", "error: options `run.toml`: line 1, column 1: unknown field `epoch`, expected one of");
-    refused(1, "\n[training]\nepochs = 3\nlearningrate = 1\n", "line 4, column 1: unknown field `learningrate`");
+    refused(
+        1,
+        "epoch = 3\n",
+        "error: options `run.toml`: line 1, column 1: unknown field `epoch`, expected one of",
+    );
+    refused(
+        1,
+        "\n[training]\nepochs = 3\nlearningrate = 1\n",
+        "line 4, column 1: unknown field `learningrate`",
+    );
     refused(1, "[training]\nepochs = 'three'\n", "line 2, column 10: invalid type: string \"three\"");
     refused(1, "data = 'cifar10'\n", "line 1, column 8: `cifar10` does not say its format");
     refused(1, "arch = 'resnet9'\n", "`resnet9` is no architecture");
     refused(1, "device = 'gpu'\n", "expected `cpu`, `cuda` or `cuda:N`");
     refused(1, "epochs =\n", "options `run.toml`: line 1, column 9: ");
     refused(1, "[[recipe.rule]]\nrank = 0\n", "rank is 0, expected at least 1");
-    refused(2, "[training]\nbatch_size = 0\nclip = -1.0\n", "error: `batch_size` is 0, expected at least 1; `clip` is -1");
+    refused(
+        2,
+        "[training]\nbatch_size = 0\nclip = -1.0\n",
+        "error: `batch_size` is 0, expected at least 1; `clip` is -1",
+    );
     refused(1, "[training]\ndistillation = { weight = 0.5 }\n", "no teacher is named");
-    scene.place.refuses(1, ["finetune", "--options=none.toml"]).stderr_has("error: can't read `none.toml`: No such");
+    scene
+        .place
+        .refuses(1, ["finetune", "--options=none.toml"])
+        .stderr_has("error: can't read `none.toml`: No such");
     scene.place.write("run.toml", "[training]\nepochs = 1\n");
     let needed = "is needed, as a flag or in the options file\nhint: `compress finetune --help`";
     let arguments = ["finetune", "dense.safetensors", "--options=run.toml"];
@@ -98,17 +142,23 @@ fn what_is_wrong_in_a_file_is_named_with_its_line() {
 #[test]
 fn without_a_terminal_epochs_are_lines() {
     let scene = Scene::new();
-    let mut arguments = Scene::arguments(&["finetune", "dense.safetensors", "--rank-ratio=0.5", "--epochs=3"], "run");
+    let mut arguments =
+        Scene::arguments(&["finetune", "dense.safetensors", "--rank-ratio=0.5", "--epochs=3"], "run");
     arguments.retain(|argument| argument != "-q");
     let loud = scene.place.run(&arguments).exits(0);
     let epochs: Vec<&str> = loud.stderr.lines().filter(|line| line.starts_with("epoch ")).collect();
     assert_eq!(epochs.len(), 3, "{}", loud.stderr);
     for (index, line) in epochs.iter().enumerate() {
         let expected = format!("epoch {}/3: loss ", index + 1);
-        assert!(line.starts_with(&expected) && line.contains(" %; test loss ") && line.ends_with(" s"), "{line}");
+        assert!(
+            line.starts_with(&expected) && line.contains(" %; test loss ") && line.ends_with(" s"),
+            "{line}"
+        );
     }
     assert_eq!(loud.stderr.lines().filter(|line| line.starts_with("before training: test loss ")).count(), 1);
-    assert!(loud.stderr.lines().any(|line| line.starts_with("factors ") && line.ends_with("frobenius 0.0001")));
+    assert!(
+        loud.stderr.lines().any(|line| line.starts_with("factors ") && line.ends_with("frobenius 0.0001"))
+    );
     assert!(!loud.stderr.contains('\u{1b}') && !loud.stdout.contains('\u{1b}'));
     let run = loud.stdout_has("trained parameters, ").stdout_has("3 epochs, 24 steps, 180 images in ");
     run.stdout_has("written to run\n");
@@ -137,7 +187,10 @@ fn a_document_is_all_that_stdout_gets() {
 #[test]
 fn a_reader_that_goes_away_is_not_an_error() {
     let scene = Scene::new();
-    for command in [&["train", "--arch=resnet8", "--epochs=0"][..], &["finetune", "dense.safetensors", "--epochs=0", "--json"]] {
+    for command in [
+        &["train", "--arch=resnet8", "--epochs=0"][..],
+        &["finetune", "dense.safetensors", "--epochs=0", "--json"],
+    ] {
         let mut child = scene
             .place
             .command(Scene::arguments(command, command[0]))

@@ -44,14 +44,18 @@ fn fine_tuning_without_training_is_compressing() {
     let scene = Scene::new();
     let compress = ["dense.safetensors", "--rank=4", "-q", "--out=factored.safetensors"];
     scene.place.run([&compress[..], &["--recalibrate=cifar10:data"]].concat()).exits(0);
-    let command = ["finetune", "dense.safetensors", "--rank=4", "--epochs=0", "--recalibrate", "--batch-size=128"];
+    let command =
+        ["finetune", "dense.safetensors", "--rank=4", "--epochs=0", "--recalibrate", "--batch-size=128"];
     let arguments = [&command[..], &["--data=cifar10:data", "--out=run", "-q"]].concat();
     scene.place.run(arguments).exits(0);
     let names = ["factored.safetensors", "run/model.safetensors"];
     let [one, other] = names.map(|name| scene.place.read(name));
     let differ = differences(&one, &other);
     // The weights are factored in other precisions.
-    assert!(differ.iter().all(|name| name.ends_with(".0.weight") || name.ends_with(".1.weight")), "{differ:?}");
+    assert!(
+        differ.iter().all(|name| name.ends_with(".0.weight") || name.ends_with(".1.weight")),
+        "{differ:?}"
+    );
     let [one, other] = names.map(|name| number(&scene.evaluated(name), "loss"));
     assert!((one - other).abs() < 1e-5 * other, "{one}, {other}");
 }

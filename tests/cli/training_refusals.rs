@@ -36,7 +36,9 @@ fn a_run_that_was_begun_differently_is_not_resumed() {
     resumes(&["--teacher=dense.safetensors"], &["`teacher` was null, now it is "]);
 
     let other = ["finetune", "other.safetensors", "--rank-ratio=0.5", "--epochs=1", "--resume"];
-    refuses(&scene, 1, &other, "run").stderr_has("differently: `checkpoint` was \"").stderr_has(", now it is \"");
+    refuses(&scene, 1, &other, "run")
+        .stderr_has("differently: `checkpoint` was \"")
+        .stderr_has(", now it is \"");
     let recipe = ["finetune", "dense.safetensors", "--rank-ratio=0.25", "--epochs=1", "--resume"];
     refuses(&scene, 1, &recipe, "run").stderr_has("`recipe.").stderr_has("now it is");
     let plain = ["finetune", "dense.safetensors", "--epochs=1", "--resume"];
@@ -61,7 +63,8 @@ fn a_state_that_is_missing_or_damaged_is_not_resumed() {
     let state = "run/checkpoints/state.safetensors";
     let good = scene.place.read(state);
     scene.place.write(state, &good[..good.len() - 100]);
-    refuses(&scene, 1, &resume, "run").stderr_has("state.safetensors` is not a valid checkpoint: the file is tr");
+    refuses(&scene, 1, &resume, "run")
+        .stderr_has("state.safetensors` is not a valid checkpoint: the file is tr");
     let (mut head, start) = header(&good);
     let text = head["__metadata__"]["training"].as_str().expect("a position").to_owned();
     for (damaged, problem) in [
@@ -125,9 +128,10 @@ fn accuracy_that_is_asked_for() {
     let measured = scene.place.run([&evaluate[..], &["--min-accuracy=1"]].concat()).exits(3).json();
     assert_eq!(measured["checks"][0]["check"], report["checks"][0]["check"]);
     let accuracy = number(&measured, "accuracy").max(1e-9);
-    scene.place.run([&evaluate[..], &[&format!("--min-accuracy={accuracy}")]].concat()).exits(i32::from(
-        number(&measured, "accuracy") == 0.0,
-    ) * 3);
+    scene
+        .place
+        .run([&evaluate[..], &[&format!("--min-accuracy={accuracy}")]].concat())
+        .exits(i32::from(number(&measured, "accuracy") == 0.0) * 3);
 }
 
 #[test]
@@ -142,7 +146,10 @@ fn wrong_usage_exits_with_2() {
     usage(&tune(&["--target=layer1.*.conv1"]), &format!("error: the selected layers get no rank: {rules}"));
     usage(&tune(&["--scheme=channel"]), &format!("error: the selected layers get no rank: {rules}"));
     usage(&tune(&["--round-to=8"]), &format!("error: no rank is given: {rules}"));
-    usage(&tune(&["--scheme=deep", "--energy=0.9"]), "--scheme deep takes its rank from --rank or --rank-ratio");
+    usage(
+        &tune(&["--scheme=deep", "--energy=0.9"]),
+        "--scheme deep takes its rank from --rank or --rank-ratio",
+    );
     usage(&tune(&["--rank=4", "--keep=0.5"]), "cannot be used with");
     usage(&tune(&["--optimizer=adam"]), "invalid value 'adam' for '--optimizer <NAME>'");
     usage(&tune(&["--schedule=cosin"]), "'--schedule <NAME>'");
@@ -163,7 +170,10 @@ fn wrong_usage_exits_with_2() {
     usage(&tune(&["--min-accuracy=90"]), "expected a number above 0 and at most 1");
     usage(&["train"], "error: no architecture is named: --arch is needed\nhint: `compress train --help`");
     usage(&["train", "--arch=resnet21"], "`resnet21` is no architecture");
-    usage(&["train", "--arch=resnet8", "--init=default"], "--init is about factors, and no layer gets a rank");
+    usage(
+        &["train", "--arch=resnet8", "--init=default"],
+        "--init is about factors, and no layer gets a rank",
+    );
     let place = &scene.place;
     place.refuses(2, ["finetune", "dense.safetensors", "--out=run"]).stderr_has("--data <DATA>");
     place.refuses(2, ["finetune", "dense.safetensors", "--data=cifar10:data"]).stderr_has("--out <DIR>");
@@ -171,7 +181,9 @@ fn wrong_usage_exits_with_2() {
     place.refuses(2, ["evaluate", "dense.safetensors"]).stderr_has("--data <DATA>");
     let format = "`cifar` is not a format of data sets, expected cifar10, cifar100, mnist,";
     place.refuses(2, ["evaluate", "dense.safetensors", "--data=cifar:data"]).stderr_has(format);
-    place.refuses(2, ["train", "--arch=resnet8", "--data=data", "--out=run"]).stderr_has("does not say its format");
+    place
+        .refuses(2, ["train", "--arch=resnet8", "--data=data", "--out=run"])
+        .stderr_has("does not say its format");
     place
         .refuses(2, ["evaluate", "dense.safetensors", "--data=cifar10:data", "--limit", "-3"])
         .stderr_has("'--limit <N>': expected a whole number from 1 up");
@@ -228,11 +240,15 @@ fn a_checkpoint_of_another_kind_is_refused() {
     scene.place.refuses(1, named).stderr_has("missing `conv1.weight`");
     let other = ["evaluate", "dense.safetensors", "--data=cifar10:data", "--arch=resnet14"];
     scene.place.refuses(1, other).stderr_has("missing `layer1.1.conv1.weight`");
-    scene.place.refuses(1, ["evaluate", "nothing.safetensors", "--data=cifar10:data"]).stderr_has("`nothing.sa");
+    scene
+        .place
+        .refuses(1, ["evaluate", "nothing.safetensors", "--data=cifar10:data"])
+        .stderr_has("`nothing.sa");
 
     scene.trains(&TUNED, "run");
     let twice = ["finetune", "run/model.safetensors", "--rank=2"];
-    let run = refuses(&scene, 1, &twice, "again").stderr_has("error: `run/model.safetensors` is factored already, in ");
+    let run = refuses(&scene, 1, &twice, "again")
+        .stderr_has("error: `run/model.safetensors` is factored already, in ");
     run.stderr_has("it takes no rank");
     // As it is, it trains on.
     scene.trains(&["finetune", "run/model.safetensors", "--epochs=1"], "again");
@@ -258,9 +274,12 @@ fn what_is_no_run_is_never_replaced() {
     for flags in [&[][..], &["--overwrite"], &["--resume"]] {
         let command = [&TUNED[..], flags].concat();
         let hint = "hint: name a folder of its own: only what a run wrote is ever replaced\n";
-        refuses(&scene, 1, &command, "mine").stderr(&format!("error: `mine` is not empty, and holds no run\n{hint}"));
-        refuses(&scene, 1, &command, "file").stderr("error: `file` is a file, expected a folder for the run\n");
-        refuses(&scene, 1, &command, "file/run").stderr("error: `file` is a file, expected a folder for the run\n");
+        refuses(&scene, 1, &command, "mine")
+            .stderr(&format!("error: `mine` is not empty, and holds no run\n{hint}"));
+        refuses(&scene, 1, &command, "file")
+            .stderr("error: `file` is a file, expected a folder for the run\n");
+        refuses(&scene, 1, &command, "file/run")
+            .stderr("error: `file` is a file, expected a folder for the run\n");
     }
     scene.trains(&TUNED, "run");
     let taken = "error: `run` holds a run already\nhint: --resume continues it, --overwrite replaces it\n";
@@ -277,7 +296,9 @@ fn what_is_no_run_is_never_replaced() {
     for flags in [&["run/model.safetensors"][..], &["dense.safetensors", "--teacher=run/model.safetensors"]] {
         let command = [&["finetune"][..], flags, &["--epochs=1", "--overwrite"]].concat();
         let run = refuses(&scene, 1, &command, "./run/");
-        run.stderr_has("error: the input `run/model.safetensors` lies in `./run/`, whose run is to be replaced");
+        run.stderr_has(
+            "error: the input `run/model.safetensors` lies in `./run/`, whose run is to be replaced",
+        );
     }
     // What is refused late leaves the earlier run as it was.
     let before = snapshot(&scene.place.join("run"));
@@ -310,7 +331,8 @@ fn a_folder_that_cannot_be_written_is_refused_before_work_begins() {
     std::fs::create_dir(&closed).expect("a folder");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).expect("permissions");
     if tempfile::tempfile_in(&closed).is_err() {
-        let run = refuses(&scene, 1, &TUNED, "closed/run").stderr_has("error: the folder `closed` is not writable");
+        let run =
+            refuses(&scene, 1, &TUNED, "closed/run").stderr_has("error: the folder `closed` is not writable");
         run.stderr_lacks("factored");
     }
     let nowhere = Place::new();

@@ -59,7 +59,8 @@ fn survives_kills(name: &str, flags: &[&str], save_every: &str) {
         let stderr = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.code().is_none_or(|code| code == 0), "{name}: {:?} {stderr}", ended.status);
         kills += usize::from(ended.status.code().is_none());
-        amid += usize::from(scene.position("killed").is_some_and(|position| number(&position, "batch") > 0.0));
+        amid +=
+            usize::from(scene.position("killed").is_some_and(|position| number(&position, "batch") > 0.0));
         // What is there is whole.
         for file in ["best", "last"] {
             let path = format!("killed/checkpoints/{file}.safetensors");

@@ -11,7 +11,8 @@ fn problems(place: &str, document: &Value, schema: &Value, root: &Value, found: 
     for (keyword, rule) in schema {
         let holds = match keyword.as_str() {
             "$ref" => {
-                let name = rule.as_str().and_then(|text| text.strip_prefix("#/$defs/")).expect("a local reference");
+                let name =
+                    rule.as_str().and_then(|text| text.strip_prefix("#/$defs/")).expect("a local reference");
                 problems(place, document, &root["$defs"][name], root, found);
                 root["$defs"].get(name).is_some()
             }
@@ -32,9 +33,11 @@ fn problems(place: &str, document: &Value, schema: &Value, root: &Value, found: 
             "enum" => rule.as_array().expect("values").contains(document),
             "minimum" => document.as_f64().is_none_or(|number| number >= rule.as_f64().expect("a number")),
             "maximum" => document.as_f64().is_none_or(|number| number <= rule.as_f64().expect("a number")),
-            "required" => {
-                rule.as_array().expect("names").iter().all(|name| document.get(name.as_str().expect("a name")).is_some())
-            }
+            "required" => rule
+                .as_array()
+                .expect("names")
+                .iter()
+                .all(|name| document.get(name.as_str().expect("a name")).is_some()),
             "properties" => {
                 for (name, inner) in rule.as_object().expect("properties") {
                     if let Some(value) = document.get(name) {
@@ -63,7 +66,9 @@ fn problems(place: &str, document: &Value, schema: &Value, root: &Value, found: 
                 let alternatives: Vec<_> = rule.as_array().expect("schemas").iter().map(broken).collect();
                 if !alternatives.iter().any(Vec::is_empty) {
                     // The one that comes nearest says what is wrong.
-                    found.extend(alternatives.iter().min_by_key(|found| found.len()).cloned().unwrap_or_default());
+                    found.extend(
+                        alternatives.iter().min_by_key(|found| found.len()).cloned().unwrap_or_default(),
+                    );
                 }
                 alternatives.iter().filter(|found| found.is_empty()).count() == 1
             }
@@ -106,7 +111,8 @@ fn reports_are_as_the_schema_says() {
         }
     }
     for out in ["run", "scratch"] {
-        let report: Value = serde_json::from_slice(&scene.place.read(&format!("{out}/report.json"))).expect("JSON");
+        let report: Value =
+            serde_json::from_slice(&scene.place.read(&format!("{out}/report.json"))).expect("JSON");
         let mut found = Vec::new();
         problems("", &report, &schema, &schema, &mut found);
         assert!(found.is_empty(), "{found:?}");
