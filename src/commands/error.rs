@@ -95,7 +95,7 @@ pub enum CommandError {
     State(Box<StateError>),
     /// A computation that failed.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(Box<candle_core::Error>),
     /// A run's folder that is taken.
     #[error("`{}` holds a run already", path.display())]
     Taken {
@@ -152,12 +152,6 @@ pub enum CommandError {
     },
 }
 
-impl From<TrainError> for CommandError {
-    fn from(error: TrainError) -> Self {
-        Self::Train(Box::new(error))
-    }
-}
-
 impl CommandError {
     /// Whether it is no failure but the end of an interrupted run.
     #[must_use]
@@ -203,7 +197,7 @@ impl CommandError {
 
 // They are large, and every result of a command would be.
 macro_rules! boxed {
-    ($($error:ident => $variant:ident),*) => {
+    ($($error:ty => $variant:ident),*) => {
         $(impl From<$error> for CommandError {
             fn from(error: $error) -> Self {
                 Self::$variant(Box::new(error))
@@ -212,4 +206,4 @@ macro_rules! boxed {
     };
 }
 
-boxed!(NetworkError => Network, DataError => Data, TrainError => Train, StateError => State);
+boxed!(NetworkError => Network, DataError => Data, TrainError => Train, StateError => State, candle_core::Error => Tensor);
