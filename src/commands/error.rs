@@ -82,7 +82,7 @@ pub enum CommandError {
         width: usize,
         /// Where in the network it fails.
         #[source]
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     /// Data that cannot be read.
     #[error(transparent)]

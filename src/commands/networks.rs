@@ -79,7 +79,7 @@ pub(super) fn multiply_adds(network: &Network, loader: &Loader) -> Result<u64, C
         architecture: network.architecture().to_string(),
         height,
         width,
-        source,
+        source: Box::new(source),
     })
 }
 
