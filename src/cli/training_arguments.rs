@@ -122,7 +122,7 @@ pub(super) struct RunArguments {
     /// Compute matrix products and convolutions on a GPU in bf16
     #[arg(long, help_heading = "Training")]
     pub(super) bf16: bool,
-    /// How factors are run [default: auto, whichever takes fewer multiply-adds]
+    /// How factors are run [default: auto, whichever takes less]
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Training")]
     pub(super) execution: Option<ExecutionValue>,
 
@@ -263,7 +263,7 @@ pub(super) enum OptimizerValue {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ExecutionValue {
-    /// Whichever takes fewer multiply-adds
+    /// Whichever takes less
     Auto,
     /// A layer after the other
     Sequence,

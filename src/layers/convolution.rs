@@ -1,4 +1,6 @@
 use super::chain::{Chain, Execution};
+use super::geometry::Geometry;
+use super::kernels;
 use super::operations::{Convolution, Reshape};
 use super::tape::{Node, Tape};
 use super::weight::Weight;
@@ -132,17 +134,17 @@ impl Conv2d {
         }
     }
 
-    /// Multiply-adds of running the factors in sequence, and of multiplying them out first.
-    fn costs(&self, chain: &Chain, input: &[usize]) -> Result<(u64, u64)> {
+    /// What it takes to run the factors in sequence, and to multiply them out first, if a convolution takes what `effort` says.
+    fn costs(&self, chain: &Chain, input: &[usize], effort: fn(&Geometry) -> u64) -> Result<(u64, u64)> {
         let mut sequence = 0;
         let mut shape = input.to_vec();
         for (factor, config) in self.links(chain) {
             let geometry = config.geometry(&shape, factor.dims())?;
-            sequence += geometry.multiply_adds();
+            sequence += effort(&geometry);
             shape = geometry.output_shape().to_vec();
         }
         let dense = self.config.geometry(input, chain.unfolding().shape())?;
-        Ok((sequence, dense.multiply_adds() + chain.reconstruction_multiply_adds()))
+        Ok((sequence, effort(&dense) + chain.reconstruction_multiply_adds()))
     }
 
     /// Multiply-adds for an input of this shape.
@@ -154,7 +156,7 @@ impl Conv2d {
         match &self.weight {
             Weight::Dense(weight) => Ok(self.config.geometry(input, weight.dims())?.multiply_adds()),
             Weight::Factored(chain) => {
-                let (sequence, product) = self.costs(chain, input)?;
+                let (sequence, product) = self.costs(chain, input, Geometry::multiply_adds)?;
                 Ok(self.execution.cheaper(sequence, product).1)
             }
         }
@@ -175,7 +177,10 @@ impl Conv2d {
             Weight::Dense(weight) => return dense(&tape.parameter(weight)),
             Weight::Factored(chain) => chain,
         };
-        let (sequence, product) = self.costs(chain, xs.dims())?;
+        // The loops on the CPU have a way with kernels of 3 x 3 that takes a fraction of their multiply-adds.
+        let effort: fn(&Geometry) -> u64 =
+            if tape.prefers_loops(xs) { kernels::effort } else { Geometry::multiply_adds };
+        let (sequence, product) = self.costs(chain, xs.dims(), effort)?;
         if self.execution.cheaper(sequence, product).0 {
             return dense(&chain.reconstruct(tape)?);
         }

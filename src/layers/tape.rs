@@ -69,6 +69,8 @@ pub struct Tape {
     mode: Mode,
     autocast: Option<DType>,
     multiply_adds: Cell<u64>,
+    /// Whether it is run for its multiply-adds alone.
+    counting: bool,
 }
 
 impl fmt::Debug for Tape {
@@ -79,13 +81,19 @@ impl fmt::Debug for Tape {
 
 impl Tape {
     fn new(mode: Mode) -> Self {
-        Self { mode, autocast: None, multiply_adds: Cell::new(0) }
+        Self { mode, autocast: None, multiply_adds: Cell::new(0), counting: false }
     }
 
     /// A computation without gradients.
     #[must_use]
     pub fn inference() -> Self {
         Self::new(Mode::Infer)
+    }
+
+    /// A computation that is run for its multiply-adds: factors are run in the way that has fewer of them, not in the faster one.
+    #[must_use]
+    pub fn counting() -> Self {
+        Self { counting: true, ..Self::inference() }
     }
 
     /// A computation whose gradients candle finds, through [`Tensor::backward`].
@@ -118,6 +126,17 @@ impl Tape {
     #[must_use]
     pub fn multiply_adds(&self) -> u64 {
         self.multiply_adds.get()
+    }
+
+    /// Whether convolutions of this input run through the loops, and what those take decides how factors are run.
+    pub(super) fn prefers_loops(&self, xs: &Node) -> bool {
+        !self.counting && self.is_looped(&[xs])
+    }
+
+    /// Whether an operation on these inputs runs through its loops.
+    fn is_looped(&self, inputs: &[&Node]) -> bool {
+        let fits = |node: &&Node| node.tensor.device().is_cpu() && node.tensor.dtype() == DType::F32;
+        self.autocast.is_none() && inputs.iter().all(fits)
     }
 
     /// A tensor that needs no gradient; with [`Tape::candle`] its own history stays.
@@ -160,8 +179,7 @@ impl Tape {
     pub fn apply_shared(&self, operation: Arc<dyn Operation>, inputs: &[&Node]) -> Result<Node> {
         let shapes: Vec<&[usize]> = inputs.iter().map(|node| node.dims()).collect();
         self.multiply_adds.set(self.multiply_adds.get() + operation.multiply_adds(&shapes));
-        let looped = self.autocast.is_none()
-            && inputs.iter().all(|node| node.tensor.device().is_cpu() && node.tensor.dtype() == DType::F32);
+        let looped = self.is_looped(inputs);
         match &self.mode {
             Mode::Candle if looped && inputs.len() <= 3 => {
                 let tensors: Vec<Tensor> =

@@ -114,13 +114,13 @@ impl Network {
         self.model.forward(tape, images, statistics)
     }
 
-    /// Multiply-adds for one picture of this height and width, its factors run as they would be for a batch of `batch`.
+    /// Multiply-adds for one picture of this height and width, its factors run in the way that has fewer for a batch of `batch`.
     ///
     /// # Errors
     ///
     /// - a picture too small for it
     pub fn multiply_adds(&self, size: [usize; 2], batch: usize) -> Result<u64> {
-        let tape = Tape::inference();
+        let tape = Tape::counting();
         let shape = (batch, self.architecture.channels, size[0], size[1]);
         let device =
             self.built.parameters.iter().next().map_or(Device::Cpu, |(_, p)| p.var().device().clone());

@@ -3,6 +3,7 @@ use super::interleaved::{interleave, interleaved, separate};
 use super::machine::{Machine, blocks};
 use super::padded::{Padded, unrolled};
 use super::tile::{self, Block, Spot, Taps};
+use super::winograd;
 use crate::layers::Geometry;
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -40,6 +41,10 @@ pub(super) fn convolve_on(
     w: &[f32],
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
+    if winograd::suits(g) {
+        let weight = |source: usize, target: usize| *kernel_of(w, target * g.in_channels + source);
+        return winograd::convolve(machine, g, x, weight, bias.unwrap_or(&[]));
+    }
     let flat = unrolled(g).filter(|_| !g.output[1].is_multiple_of(16));
     let g = flat.as_ref().unwrap_or(g);
     if let Some(wide) = interleaved(g, g.output[1]) {
@@ -81,12 +86,26 @@ pub(super) fn convolve_on(
     work.run(x)
 }
 
+/// What [`convolve`] takes, in multiply-adds.
+pub(crate) fn effort(g: &Geometry) -> u64 {
+    if winograd::suits(g) { winograd::effort(g) } else { g.multiply_adds() }
+}
+
 /// The gradient of [`convolve`]'s input.
 pub(crate) fn convolve_backward_input(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
     convolve_backward_input_on(Machine::best(), g, dy, w)
 }
 
 pub(super) fn convolve_backward_input_on(machine: Machine, g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
+    let back = winograd::backward(g);
+    if winograd::suits(g) && winograd::suits(&back) {
+        let weight = |source: usize, target: usize| {
+            let mut taps = *kernel_of(w, source * g.in_channels + target);
+            taps.reverse();
+            taps
+        };
+        return winograd::convolve(machine, &back, dy, weight, &[]);
+    }
     let flat = unrolled(g).filter(|_| !g.input[1].is_multiple_of(16));
     let g = flat.as_ref().unwrap_or(g);
     if let Some(wide) = interleaved(g, g.input[1]) {
@@ -127,6 +146,11 @@ pub(super) fn convolve_backward_input_on(machine: Machine, g: &Geometry, dy: &[f
         start: &[],
     };
     work.run(dy)
+}
+
+/// The taps of the 3 x 3 kernel of this index.
+fn kernel_of(w: &[f32], index: usize) -> &[f32; 9] {
+    &w.as_chunks::<9>().0[index]
 }
 
 /// Samples of a task.

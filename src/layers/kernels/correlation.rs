@@ -4,6 +4,7 @@ use super::interleaved::{interleave, interleaved};
 use super::machine::Machine;
 use super::padded::{Padded, unrolled};
 use super::tile::{self, Correlation};
+use super::winograd;
 use crate::layers::Geometry;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -24,6 +25,9 @@ pub(super) fn convolve_backward_kernel_on(machine: Machine, g: &Geometry, x: &[f
     let size: usize = g.kernel_shape().iter().product();
     if x.is_empty() || dy.is_empty() || size == 0 {
         return vec![0.0; size];
+    }
+    if winograd::suits(g) {
+        return winograd::convolve_backward_kernel(machine, g, x, dy);
     }
     let flat = unrolled(g).filter(|_| !g.output[1].is_multiple_of(16));
     let g = flat.as_ref().unwrap_or(g);

@@ -6,6 +6,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `convolution`, `correlation` | forward and the gradient of the input; the gradient of the kernel |
+//! | `winograd` | both, for kernels of 3 x 3, with a quarter of the products |
 //! | `axis`, `padded`, `interleaved` | which taps an output has on an axis; planes in which all can be read |
 //! | `tile`, `machine` | sums of products in registers, and what registers there are |
 //! | `stream` | sums and maps over slices |
@@ -28,8 +29,9 @@ mod product;
 mod reference;
 mod stream;
 mod tile;
+mod winograd;
 
-pub(crate) use convolution::{convolve, convolve_backward_input};
+pub(crate) use convolution::{convolve, convolve_backward_input, effort};
 pub(crate) use correlation::convolve_backward_kernel;
 pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel};
 pub(crate) use normalization::{normalize, normalize_backward, scale_shift};

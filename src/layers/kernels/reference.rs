@@ -3,6 +3,7 @@
 use super::convolution::{convolve_backward_input_on, convolve_on};
 use super::correlation::convolve_backward_kernel_on;
 use super::machine::Machine;
+use super::winograd;
 use crate::layers::Geometry;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -111,6 +112,39 @@ proptest! {
     fn convolutions_are_what_they_are_defined_as(g in geometry(), seed: u64) {
         check(&g, seed);
     }
+
+    #[test]
+    fn kernels_of_3_by_3_are_too(
+        batch in 4usize..20,
+        channels in [1usize..5, 1usize..5],
+        input in [3usize..40, 3usize..40],
+        padding in [0usize..3, 0usize..3],
+        seed: u64,
+    ) {
+        let [inner, outer] = channels.map(|eights| 8 * eights);
+        let shape = [batch, inner, input[0], input[1]];
+        let g = Geometry::new(&shape, &[outer, inner, 3, 3], [1, 1], padding, [1, 1], 1).unwrap();
+        check(&g, seed);
+    }
+}
+
+#[test]
+fn the_fast_way_is_taken_where_it_is_one() {
+    let suits = |shape: [usize; 4], kernel: [usize; 4], stride, dilation| {
+        winograd::suits(&Geometry::new(&shape, &kernel, stride, [1, 1], dilation, 1).unwrap())
+    };
+    assert!(suits([128, 16, 32, 32], [16, 16, 3, 3], [1, 1], [1, 1]));
+    assert!(suits([128, 64, 8, 8], [64, 64, 3, 3], [1, 1], [1, 1]));
+    assert!(suits([32, 64, 56, 56], [64, 64, 3, 3], [1, 1], [1, 1]));
+    // channels that are no vectors, few samples, planes smaller than a patch
+    assert!(!suits([128, 3, 32, 32], [16, 3, 3, 3], [1, 1], [1, 1]));
+    assert!(!suits([1, 16, 32, 32], [16, 16, 3, 3], [1, 1], [1, 1]));
+    assert!(!suits([128, 64, 2, 2], [64, 64, 3, 3], [1, 1], [1, 1]));
+    assert!(!suits([128, 16, 32, 32], [16, 16, 3, 3], [2, 2], [1, 1]));
+    assert!(!suits([128, 16, 32, 32], [16, 16, 3, 3], [1, 1], [2, 2]));
+    assert!(!suits([128, 16, 32, 32], [16, 16, 1, 3], [1, 1], [1, 1]));
+    // a kernel that would go through memory for a handful of patches
+    assert!(!suits([4, 512, 7, 7], [512, 512, 3, 3], [1, 1], [1, 1]));
 }
 
 #[test]
@@ -130,6 +164,9 @@ fn layers_of_residual_networks() {
         (17, [16, 24], [2, 2], [3, 3], [1, 1], [1, 1]),
         // families of outputs of different heights
         (4, [7, 8], [13, 4], [4, 4], [3, 3], [0, 4]),
+        // kernels that go through the cache for several patches, in bands
+        (5, [128, 64], [12, 20], [3, 3], [1, 1], [1, 1]),
+        (4, [16, 8], [90, 70], [3, 3], [1, 1], [2, 0]),
         (1, [24, 40], [14, 14], [1, 1], [1, 1], [0, 0]),
         (2, [16, 32], [32, 32], [1, 1], [2, 2], [0, 0]),
     ] {

@@ -1,0 +1,70 @@
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// A new vector whose chunks are written by tasks: each finds zeros, fresh in its cache.
+///
+/// Zeros for the whole at once would go through memory twice.
+pub(in super::super) fn build<T: Copy + Default + Send>(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut [T]) + Sync,
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(size);
+    values.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1)).enumerate().for_each(
+        |(index, chunk)| {
+            chunk.fill(MaybeUninit::new(T::default()));
+            // SAFETY: every element was just written, and `MaybeUninit` has its element's layout.
+            let chunk = unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [T]) };
+            write(index, chunk);
+        },
+    );
+    // SAFETY: the chunks cover `size` elements of the capacity, and all were written.
+    unsafe { values.set_len(size) };
+    values
+}
+
+/// Two new vectors of one size, written as [`build`] does.
+pub(in super::super) fn build_two<T: Copy + Default + Send>(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) -> (Vec<T>, Vec<T>) {
+    let (mut first, mut second) = (Vec::with_capacity(size), Vec::with_capacity(size));
+    first.spare_capacity_mut()[..size]
+        .par_chunks_mut(chunk.max(1))
+        .zip(second.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1)))
+        .enumerate()
+        .for_each(|(index, (first, second))| {
+            first.fill(MaybeUninit::new(T::default()));
+            second.fill(MaybeUninit::new(T::default()));
+            // SAFETY: every element was just written, and `MaybeUninit` has its element's layout.
+            let (first, second) = unsafe {
+                (
+                    &mut *(std::ptr::from_mut(first) as *mut [T]),
+                    &mut *(std::ptr::from_mut(second) as *mut [T]),
+                )
+            };
+            write(index, first, second);
+        });
+    // SAFETY: the chunks cover `size` elements of each capacity, and all were written.
+    unsafe {
+        first.set_len(size);
+        second.set_len(size);
+    }
+    (first, second)
+}
+
+/// Tells the allocator to keep freed memory for the next tensors.
+///
+/// glibc gives large blocks back to the system and asks for them again, and the system clears every page of theirs: more
+/// work than most of a small network's layers. Of use where tensors of the same sizes come and go, as in training; the
+/// process does not shrink afterwards. Does nothing with other allocators.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` changes parameters of the allocator, from any thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
