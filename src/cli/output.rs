@@ -63,7 +63,7 @@ impl From<anyhow::Error> for Failure {
     /// One line of the error and its causes; an error that only passes its cause on is not said twice.
     fn from(error: anyhow::Error) -> Self {
         let mut message = String::new();
-        for cause in error.chain().map(ToString::to_string) {
+        for cause in error.chain().map(|cause| without_backtrace(cause.to_string())) {
             if message.ends_with(&cause) {
                 continue;
             }
@@ -74,6 +74,14 @@ impl From<anyhow::Error> for Failure {
         }
         Self::new(message)
     }
+}
+
+/// A message without the frames that candle's errors append where `RUST_BACKTRACE` is set.
+fn without_backtrace(mut message: String) -> String {
+    if let Some(frames) = message.find("\n   0: ") {
+        message.truncate(frames);
+    }
+    message
 }
 
 impl From<io::Error> for Failure {

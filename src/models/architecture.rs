@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 /// Blocks of a stage that are counted at most.
 const MOST_BLOCKS: usize = 1024;
+/// The greatest depth of those networks that come in any, that of the published ResNet-1202.
+const MOST_DEPTH: usize = 1202;
+/// The greatest factor of all channels; published networks have 10 or 12.
+const MOST_WIDTH: usize = 64;
 
 /// What kind of network it is, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,8 +123,8 @@ fn parse(name: &str) -> Option<Family> {
     if let Some(sizes) = name.strip_prefix("wrn-") {
         let (depth, width) = sizes.split_once('-')?;
         let (depth, width) = (depth.parse().ok()?, width.parse().ok()?);
-        return (depth >= 10 && (depth - 4) % 6 == 0 && width > 0)
-            .then_some(Family::WideResNet { depth, width });
+        let fits = (10..=MOST_DEPTH).contains(&depth) && (depth - 4) % 6 == 0;
+        return (fits && (1..=MOST_WIDTH).contains(&width)).then_some(Family::WideResNet { depth, width });
     }
     if let Some(depth) = name.strip_prefix("vgg") {
         let depth = depth.parse().ok()?;
@@ -131,7 +135,9 @@ fn parse(name: &str) -> Option<Family> {
     let (depth, width) = (depth.parse().ok()?, width.parse().ok()?);
     match (depth, width) {
         (18 | 34 | 50, 1) => Some(Family::ResNet { depth }),
-        (8.., 1..) if (depth - 2) % 6 == 0 => Some(Family::SmallResNet { depth, width }),
+        (8..=MOST_DEPTH, 1..=MOST_WIDTH) if (depth - 2) % 6 == 0 => {
+            Some(Family::SmallResNet { depth, width })
+        }
         _ => None,
     }
 }

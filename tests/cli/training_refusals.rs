@@ -170,6 +170,8 @@ fn wrong_usage_exits_with_2() {
     usage(&tune(&["--min-accuracy=90"]), "expected a number above 0 and at most 1");
     usage(&["train"], "error: no architecture is named: --arch is needed\nhint: `compress train --help`");
     usage(&["train", "--arch=resnet21"], "`resnet21` is no architecture");
+    usage(&["train", "--arch=resnet8x99999999999"], "`resnet8x99999999999` is no architecture");
+    usage(&["train", "--arch=wrn-6000000004-1"], "`wrn-6000000004-1` is no architecture");
     usage(
         &["train", "--arch=resnet8", "--init=default"],
         "--init is about factors, and no layer gets a rank",
@@ -264,6 +266,9 @@ fn a_gpu_needs_a_build_for_it() {
     refuses(&scene, 1, &[&TUNED[..], &["--device=cuda"]].concat(), "run").stderr(error);
     let evaluate = ["evaluate", "dense.safetensors", "--data=cifar10:data", "--device=cuda:0"];
     scene.place.refuses(1, evaluate).stderr(error);
+    let mut traced = scene.place.command(evaluate);
+    traced.env("RUST_BACKTRACE", "1");
+    crate::harness::run(traced).exits(1).stderr(error);
 }
 
 #[test]
