@@ -1,23 +1,28 @@
 """Runs the comparisons on CIFAR-10 whose results are in BENCHMARKS.md, with the program `compress`.
 
+    python cifar10_experiments.py finetuning   --data DIR --out DIR --checkpoint resnet56.safetensors
+    python cifar10_experiments.py pruning      --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py ablation     --data DIR --out DIR [--epochs 10] [--seeds 3]
     python cifar10_experiments.py overcomplete --data DIR --out DIR [--epochs 10] [--seeds 3]
-    python cifar10_experiments.py finetuning   --data DIR --out DIR --checkpoint resnet56.safetensors
+    python cifar10_experiments.py ablation --tables
 
-`ablation` trains ResNet-20 from scratch at rank ratio 1/9 with default or spectral initialization (SI) and with weight decay on
-the factors or Frobenius decay on their product (FD). `overcomplete` trains the plain network, three factors of full rank (deep) and
-two factors of three times the full rank (wide), collapsed at the end. `finetuning` compresses a trained ResNet-56 to a half, a quarter and a
-tenth of its parameters and fine-tunes it, with magnitude pruning beside it. After Khodak, Tenenholtz, Mackey, Fusi, ICLR 2021.
+`finetuning` compresses a trained ResNet-56 to a half, a quarter and a tenth of its parameters and fine-tunes it; `pruning` leaves out weights
+by magnitude instead, to as many parameters. `ablation` trains ResNet-20 from scratch at rank ratio 1/9 with default or spectral initialization
+(SI) and with weight decay on the factors or Frobenius decay on their product (FD). `overcomplete` trains the plain network, three factors of full
+rank (deep) and two factors of three times the full rank (wide), collapsed at the end. After Khodak, Tenenholtz, Mackey, Fusi, ICLR 2021.
 
-DIR of --data holds the six files of CIFAR-10's binary version. Every run is a folder in DIR of --out; what is there already is continued or
-kept, so that an interrupted series goes on where it was. `--jobs 2` runs two at a time, each on its part of the cores. The tables are printed
-as Markdown, the curves written to DIR/curves.svg. Needs Python 3.9 and nothing else.
+DIR of --data holds the six files of CIFAR-10's binary version. Every run is a folder in DIR of --out; a run that was interrupted goes on where it
+was. What each run measured is kept in the file of --results, docs/cifar10.json as this project keeps it: a run that stands there is not repeated,
+so that `--results mine.json` begins anew. `--jobs 2` runs two at a time, each on its part of the cores; the results don't depend on that.
+Tables are printed as Markdown from whatever was measured; curves go beside the results. Needs Python 3.9 and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -25,8 +30,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 RANK_RATIO = "0.11111111"
+KEEPS = ("0.5", "0.25", "0.1")
+CHECKPOINT = "CHECKPOINT"  # stands for its path in what is kept
+MEASURES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "elapsed_secs")
+DIAGNOSTICS = ("norm", "nuclear_norm", "nuclear_bound", "effective_step_size", "non_orthogonality", "stable_rank")
 COLORS = ("#3366cc", "#dc3912", "#109618", "#ff9900", "#990099", "#0099c6", "#dd4477")
 
 
@@ -71,107 +81,195 @@ def training(options: argparse.Namespace, seed: int) -> tuple[str, ...]:
     return ("--epochs", str(options.epochs), "--seed", str(seed))
 
 
-def finetuning(options: argparse.Namespace) -> list[Run]:
+def finetuning(_: argparse.Namespace) -> list[Run]:
     runs = []
-    for keep in ("0.5", "0.25", "0.1"):
-        rank = ("--keep", keep)
-        start = ("finetune", options.checkpoint)
+    for keep in KEEPS:
+        start = ("finetune", CHECKPOINT, "--keep", keep)
         row = f"keep {keep}"
-        runs.append(Run(row, "no training", f"{keep}-none", (*start, *rank, "--epochs", "0")))
-        runs.append(Run(row, "recalibrated", f"{keep}-recalibrated", (*start, *rank, "--epochs", "0", "--recalibrate")))
+        runs.append(Run(row, "no training", f"{keep}-none", (*start, "--epochs", "0")))
+        runs.append(Run(row, "recalibrated", f"{keep}-recalibrated", (*start, "--epochs", "0", "--recalibrate")))
         for epochs in ("1", "5"):
             for decay, title in (("frobenius", "FD"), ("weight", "weight decay")):
                 column = f"{epochs} epoch{'s' if epochs != '1' else ''}, {title}"
-                arguments = (*start, *rank, "--recalibrate", "--epochs", epochs, "--factor-decay", decay)
+                arguments = (*start, "--recalibrate", "--epochs", epochs, "--factor-decay", decay)
                 runs.append(Run(row, column, f"{keep}-{epochs}-{decay}", arguments))
-        for until, title in (("0", "pruned at once, 5 epochs"), ("0.5", "pruned gradually, 5 epochs")):
-            arguments = (*start, "--prune-keep", keep, "--prune-until", until, "--epochs", "5")
-            runs.append(Run(row, title, f"{keep}-pruned-{until}", arguments))
     return runs
 
 
-def carry_out(run: Run, options: argparse.Namespace) -> list[dict]:
-    """Trains one run, or goes on with it, and returns what was measured after each epoch."""
-    folder = Path(options.out, run.name)
+def pruning(_: argparse.Namespace) -> list[Run]:
+    runs = []
+    for keep in KEEPS:
+        for until, title in (("0", "at once"), ("0.5", "gradually")):
+            arguments = ("finetune", CHECKPOINT, "--prune-keep", keep, "--prune-until", until, "--epochs", "5")
+            runs.append(Run(f"keep {keep}", f"pruned {title}, 5 epochs", f"{keep}-pruned-{until}", arguments))
+    return runs
+
+
+class Results:
+    """What was measured, in a file that is replaced whole after every run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = Lock()
+        self.runs: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+
+    def of(self, experiment: str, run: Run) -> dict | None:
+        """What this run measured, if it was run."""
+        found = self.runs.get(f"{experiment}/{run.name}")
+        if found and found["arguments"] != list(run.arguments):
+            sys.exit(f"{experiment}/{run.name} stands in {self.path} with other arguments: {' '.join(found['arguments'])}")
+        return found
+
+    def add(self, experiment: str, run: Run, report: dict) -> None:
+        """Keeps what a run's report says: its arguments, its size, and for every epoch losses, accuracies and means over layers."""
+        epochs = [{name: shortened(epoch[name]) for name in MEASURES} | means(epoch["layers"]) for epoch in report["epochs"]]
+        measured = {"arguments": list(run.arguments), "parameters": report["totals"]["parameters"], "epochs": epochs}
+        with self.lock:
+            self.runs[f"{experiment}/{run.name}"] = measured
+            lines = [f"{json.dumps(name)}: {json.dumps(self.runs[name])}" for name in sorted(self.runs)]
+            scratch = self.path.with_name(self.path.name + ".new")
+            scratch.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+            scratch.replace(self.path)
+
+
+def means(layers: list[dict]) -> dict:
+    """The factored layers' diagnostics, each the mean over layers."""
+    return {name: shortened(statistics.mean(layer[name] for layer in layers)) for name in DIAGNOSTICS} if layers else {}
+
+
+def shortened(value: float | None) -> float | None:
+    """Six digits of a number."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+def carry_out(run: Run, options: argparse.Namespace, results: Results) -> None:
+    """Trains one run, or goes on with it, and keeps what was measured."""
+    if results.of(options.experiment, run):
+        return
+    folder = Path(options.out, options.experiment, run.name)
     if not (folder / "report.json").exists():
-        command = [options.compress, *run.arguments, "--data", f"cifar10:{options.data}", "--out", str(folder), "--quiet", *options.extra]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        arguments = [options.checkpoint if argument == CHECKPOINT else argument for argument in run.arguments]
+        command = [options.compress, *arguments, "--data", f"cifar10:{options.data}", "--out", str(folder), "--quiet"]
         if (folder / "checkpoints" / "state.safetensors").exists():
             command.append("--resume")
         elif folder.exists():
             command.append("--overwrite")
-        threads = max(1, (os.cpu_count() or 1) // options.jobs)
-        done = subprocess.run(command, env={**os.environ, "RAYON_NUM_THREADS": str(threads)}, stdout=subprocess.DEVNULL)
+        command += ["--device", options.device]
+        done = subprocess.run(command, env={**os.environ, "RAYON_NUM_THREADS": str(options.threads)}, stdout=subprocess.DEVNULL)
         if done.returncode != 0:
-            sys.exit(f"{' '.join(command)} ended with {done.returncode}")
-    epochs = json.loads((folder / "report.json").read_text())["epochs"]
-    print(f"{run.name}: {100 * epochs[-1]['test_accuracy']:.2f} %", file=sys.stderr)
-    return epochs
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")
+    report = json.loads((folder / "report.json").read_text())
+    results.add(options.experiment, run, report)
+    print(f"{run.name}: {100 * report['epochs'][-1]['test_accuracy']:.2f} %", file=sys.stderr)
 
 
-def table(runs: list[Run], results: list[list[dict]]) -> str:
+def table(runs: list[Run], measured: dict[str, dict]) -> str:
     """Accuracies at the end by row and column, and where columns are seeds their mean and standard deviation."""
     columns = list(dict.fromkeys(run.column for run in runs))
     seeds = all(column.startswith("seed") for column in columns)
-    lines = ["| | " + " | ".join(columns) + (" | mean ± deviation |" if seeds else " |")]
-    lines.append("| --- |" + " ---: |" * (len(columns) + seeds))
+    lines = ["| | " + " | ".join(["parameters", *columns]) + (" | mean ± deviation |" if seeds else " |")]
+    lines.append("| --- |" + " ---: |" * (1 + len(columns) + seeds))
     for row in dict.fromkeys(run.row for run in runs):
-        cells = {run.column: 100 * epochs[-1]["test_accuracy"] for run, epochs in zip(runs, results) if run.row == row}
-        values = [f"{cells[column]:.2f}" for column in columns]
-        if seeds:
-            deviation = statistics.stdev(cells.values()) if len(cells) > 1 else 0.0
-            values.append(f"{statistics.mean(cells.values()):.2f} ± {deviation:.2f}")
+        of_row = {run.column: measured[run.name] for run in runs if run.row == row and run.name in measured}
+        cells = {column: 100 * found["epochs"][-1]["test_accuracy"] for column, found in of_row.items()}
+        values = [f"{max((found['parameters'] for found in of_row.values()), default=0) / 1000:.1f} K"]
+        values += [f"{cells[column]:.2f}" if column in cells else "" for column in columns]
+        if seeds and cells:
+            deviation = f" ± {statistics.stdev(cells.values()):.2f}" if len(cells) > 1 else ""
+            values.append(f"{statistics.mean(cells.values()):.2f}{deviation}")
         lines.append(f"| {row} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
 
-def curves(runs: list[Run], results: list[list[dict]], title: str) -> str:
-    """Test accuracy over epochs, the mean over seeds, a curve for each row, as SVG."""
-    width, height, left, bottom = 720, 420, 60, 50
-    lines: dict[str, list[float]] = {}
-    for row in dict.fromkeys(run.row for run in runs):
-        of_row = [[100 * epoch["test_accuracy"] for epoch in epochs] for run, epochs in zip(runs, results) if run.row == row]
-        lines[row] = [statistics.mean(values) for values in zip(*of_row)]
-    last = max(len(values) for values in lines.values()) - 1
-    x = lambda epoch: left + epoch / max(1, last) * (width - left - 170)
-    y = lambda accuracy: height - bottom - accuracy / 100 * (height - bottom - 40)
-    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">']
-    svg.append(f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="22" font-size="15">{title}</text>')
-    for accuracy in range(0, 101, 20):
-        svg.append(f'<path d="M{left} {y(accuracy):.1f}H{x(last):.1f}" stroke="#ddd"/>')
-        svg.append(f'<text x="{left - 8}" y="{y(accuracy) + 4:.1f}" text-anchor="end">{accuracy} %</text>')
-    for epoch in range(0, last + 1, max(1, last // 10)):
-        svg.append(f'<text x="{x(epoch):.1f}" y="{height - bottom + 18}" text-anchor="middle">{epoch}</text>')
-    svg.append(f'<text x="{(left + x(last)) / 2:.1f}" y="{height - 10}" text-anchor="middle">epoch</text>')
-    for index, (row, values) in enumerate(lines.items()):
-        color = COLORS[index % len(COLORS)]
-        points = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in enumerate(values))
-        svg.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
-        at = 50 + 20 * index
-        svg.append(f'<path d="M{x(last) + 14:.1f} {at}h18" stroke="{color}" stroke-width="2"/>')
-        svg.append(f'<text x="{x(last) + 38:.1f}" y="{at + 4}">{row} {values[-1]:.1f} %</text>')
+def curves(runs: list[Run], measured: dict[str, dict]) -> str:
+    """What was measured over epochs, the mean over seeds, a panel for each measure and a curve for each row, as SVG."""
+    panels = {"test accuracy, %": "test_accuracy", "training loss": "train_loss"}
+    panels |= {"nuclear norm of A B, mean over layers": "nuclear_norm", "lr / |A B|², mean over layers": "effective_step_size"}
+    series: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for title, measure in panels.items():
+        for row in dict.fromkeys(run.row for run in runs):
+            of_row = [measured[run.name]["epochs"] for run in runs if run.row == row and run.name in measured]
+            at_epoch = [[epoch.get(measure) for epoch in epochs] for epochs in zip(*of_row)]
+            points = [(epoch, statistics.mean(values)) for epoch, values in enumerate(at_epoch) if None not in values]
+            if points:
+                scale = 100 if measure == "test_accuracy" else 1
+                series.setdefault(title, {})[row] = [(epoch, scale * value) for epoch, value in points]
+    rows = list(dict.fromkeys(row for lines in series.values() for row in lines))
+    width, height, columns = 430, 290, 2
+    tall = height * math.ceil(len(series) / columns) + 30
+    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {tall}" font-family="sans-serif" font-size="12">']
+    svg.append(f'<rect width="{columns * width}" height="{tall}" fill="white"/>')
+    for index, row in enumerate(rows):
+        color, at = COLORS[index % len(COLORS)], 50 + index * (columns * width - 100) // max(1, len(rows))
+        svg.append(f'<path d="M{at} 18h20" stroke="{color}" stroke-width="2"/><text x="{at + 26}" y="22">{row}</text>')
+    for index, (title, lines) in enumerate(series.items()):
+        svg += panel(title, lines, rows, index % columns * width, 30 + index // columns * height, width, height)
     return "\n".join([*svg, "</svg>", ""])
+
+
+def panel(title: str, lines: dict[str, list[tuple[int, float]]], rows: list[str], left: int, top: int, width: int, height: int) -> list[str]:
+    """One panel's axes and curves."""
+    values = [value for points in lines.values() for _, value in points]
+    last = max(epoch for points in lines.values() for epoch, _ in points)
+    step = 10 ** math.floor(math.log10(max(max(values) - min(values), 1e-12)))
+    step *= next(factor for factor in (0.2, 0.5, 1, 2, 5) if (max(values) - min(values)) / (factor * step) <= 6)
+    low, high = math.floor(min(values) / step) * step, math.ceil(max(values) / step) * step
+    x = lambda epoch: left + 50 + epoch / max(1, last) * (width - 70)
+    y = lambda value: top + height - 40 - (value - low) / (high - low or 1) * (height - 80)
+    svg = [f'<text x="{left + 50}" y="{top + 24}" font-size="14">{title}</text>']
+    for tick in range(round((high - low) / step) + 1):
+        value = low + tick * step
+        svg.append(f'<path d="M{x(0):.1f} {y(value):.1f}H{x(last):.1f}" stroke="#ddd"/>')
+        svg.append(f'<text x="{x(0) - 6:.1f}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.6g}</text>')
+    for epoch in range(0, last + 1, max(1, last // 10)):
+        svg.append(f'<text x="{x(epoch):.1f}" y="{top + height - 22}" text-anchor="middle">{epoch}</text>')
+    svg.append(f'<text x="{x(last / 2):.1f}" y="{top + height - 6}" text-anchor="middle">epoch</text>')
+    for row, points in lines.items():
+        path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in points)
+        color = COLORS[rows.index(row) % len(COLORS)]
+        svg.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+    return svg
+
+
+EXPERIMENTS = {"finetuning": finetuning, "pruning": pruning, "ablation": ablation, "overcomplete": overcomplete}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("ablation", "overcomplete", "finetuning"))
-    parser.add_argument("--data", required=True, help="folder with CIFAR-10's binary version")
-    parser.add_argument("--out", required=True, help="folder of the runs")
-    parser.add_argument("--checkpoint", default="resnet56.safetensors", help="trained ResNet-56, for finetuning")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--data", help="folder with CIFAR-10's binary version")
+    parser.add_argument("--out", help="folder of the runs")
+    parser.add_argument("--checkpoint", help="trained ResNet-56, for finetuning and pruning")
+    parser.add_argument("--epochs", type=int, default=10, help="of ablation and overcomplete")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="run those of these names, such as '*-frobenius-0'")
+    parser.add_argument("--tables", action="store_true", help="run nothing, show what was measured")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent.parent / "docs" / "cifar10.json")
     parser.add_argument("--compress", default="compress", help="the program")
-    parser.add_argument("extra", nargs="*", help="more arguments for every run, after --")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
     options = parser.parse_args()
-    runs = {"ablation": ablation, "overcomplete": overcomplete, "finetuning": finetuning}[options.experiment](options)
-    Path(options.out).mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results = list(pool.map(lambda run: carry_out(run, options), runs))
-    print(table(runs, results))
-    if options.experiment != "finetuning":
-        path = Path(options.out, "curves.svg")
-        path.write_text(curves(runs, results, f"CIFAR-10 test accuracy, ResNet-20, {options.experiment}"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    options.threads = max(1, cores // options.jobs)
+    runs = EXPERIMENTS[options.experiment](options)
+    results = Results(options.results)
+    if not options.tables:
+        if not options.data or not options.out:
+            parser.error("--data and --out are needed to run")
+        if not options.checkpoint and any(CHECKPOINT in run.arguments for run in runs):
+            parser.error("--checkpoint is needed")
+        wanted = [run for run in runs if fnmatch.fnmatch(run.name, options.only)]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda run: carry_out(run, options, results), wanted))
+    measured = {run.name: found for run in runs if (found := results.of(options.experiment, run))}
+    print(table(runs, measured))
+    if measured and any(len(found["epochs"]) > 2 for found in measured.values()):
+        drawn = [run for run in runs if run.name in measured and len(measured[run.name]["epochs"]) > 2]
+        if options.experiment in ("finetuning", "pruning"):
+            drawn = [Run(f"{run.row}, {run.column.split(', ')[-1]}", run.column, run.name, run.arguments) for run in drawn]
+        path = options.results.with_name(f"{options.results.stem}-{options.experiment}.svg")
+        path.write_text(curves(drawn, measured))
         print(f"curves: {path}", file=sys.stderr)
 
 
