@@ -42,12 +42,13 @@ COLORS = ("#3366cc", "#dc3912", "#109618", "#ff9900", "#990099", "#0099c6", "#dd
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its row and column in the table, its folder's name and its arguments."""
+    """One run: its row in the table, its folder's name, its arguments, and the columns that its epochs fill; the last is -1."""
 
     row: str
-    column: str
     name: str
     arguments: tuple[str, ...]
+    columns: dict[str, int]
+    curve: str = ""
 
 
 def ablation(options: argparse.Namespace) -> list[Run]:
@@ -57,7 +58,7 @@ def ablation(options: argparse.Namespace) -> list[Run]:
             for decay in ("weight", "frobenius"):
                 row = {"defaultweight": "neither", "spectralweight": "SI", "defaultfrobenius": "FD"}.get(init + decay, "SI and FD")
                 arguments = ("train", "--arch", "resnet20", "--rank-ratio", RANK_RATIO, "--init", init, "--factor-decay", decay)
-                runs.append(Run(row, f"seed {seed}", f"{init}-{decay}-{seed}", (*arguments, *training(options, seed))))
+                runs.append(Run(row, f"{init}-{decay}-{seed}", (*arguments, *training(options, seed)), {f"seed {seed}": -1}))
     return runs
 
 
@@ -73,7 +74,8 @@ def overcomplete(options: argparse.Namespace) -> list[Run]:
     for seed in range(options.seeds):
         for row, arguments in kinds.items():
             name = f"{row.replace(', ', '-').replace(' ', '-')}-{seed}"
-            runs.append(Run(row, f"seed {seed}", name, ("train", "--arch", "resnet20", *arguments, *training(options, seed))))
+            arguments = ("train", "--arch", "resnet20", *arguments, *training(options, seed))
+            runs.append(Run(row, name, arguments, {f"seed {seed}": -1}))
     return runs
 
 
@@ -86,13 +88,11 @@ def finetuning(_: argparse.Namespace) -> list[Run]:
     for keep in KEEPS:
         start = ("finetune", CHECKPOINT, "--keep", keep)
         row = f"keep {keep}"
-        runs.append(Run(row, "no training", f"{keep}-none", (*start, "--epochs", "0")))
-        runs.append(Run(row, "recalibrated", f"{keep}-recalibrated", (*start, "--epochs", "0", "--recalibrate")))
-        for epochs in ("1", "5"):
-            for decay, title in (("frobenius", "FD"), ("weight", "weight decay")):
-                column = f"{epochs} epoch{'s' if epochs != '1' else ''}, {title}"
-                arguments = (*start, "--recalibrate", "--epochs", epochs, "--factor-decay", decay)
-                runs.append(Run(row, column, f"{keep}-{epochs}-{decay}", arguments))
+        runs.append(Run(row, f"{keep}-none", (*start, "--epochs", "0"), {"no training": 0}))
+        for decay, title in (("frobenius", "FD"), ("weight", "weight decay")):
+            columns = {"recalibrated": 0} | {f"{title}, epoch {epoch}": epoch for epoch in (1, 5)}
+            arguments = (*start, "--recalibrate", "--epochs", "5", "--factor-decay", decay)
+            runs.append(Run(row, f"{keep}-{decay}", arguments, columns, f"{row}, {title}"))
     return runs
 
 
@@ -101,7 +101,8 @@ def pruning(_: argparse.Namespace) -> list[Run]:
     for keep in KEEPS:
         for until, title in (("0", "at once"), ("0.5", "gradually")):
             arguments = ("finetune", CHECKPOINT, "--prune-keep", keep, "--prune-until", until, "--epochs", "5")
-            runs.append(Run(f"keep {keep}", f"pruned {title}, 5 epochs", f"{keep}-pruned-{until}", arguments))
+            columns = {f"pruned {title}, epoch {epoch}": epoch for epoch in (1, 5)}
+            runs.append(Run(f"keep {keep}", f"{keep}-pruned-{until}", arguments, columns, f"keep {keep}, {title}"))
     return runs
 
 
@@ -111,7 +112,10 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = Lock()
-        self.runs: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+        self.runs = self.read()
+
+    def read(self) -> dict[str, dict]:
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def of(self, experiment: str, run: Run) -> dict | None:
         """What this run measured, if it was run."""
@@ -125,7 +129,8 @@ class Results:
         epochs = [{name: shortened(epoch[name]) for name in MEASURES} | means(epoch["layers"]) for epoch in report["epochs"]]
         measured = {"arguments": list(run.arguments), "parameters": report["totals"]["parameters"], "epochs": epochs}
         with self.lock:
-            self.runs[f"{experiment}/{run.name}"] = measured
+            # another series may have added its own since
+            self.runs = self.read() | {f"{experiment}/{run.name}": measured}
             lines = [f"{json.dumps(name)}: {json.dumps(self.runs[name])}" for name in sorted(self.runs)]
             scratch = self.path.with_name(self.path.name + ".new")
             scratch.write_text("{\n" + ",\n".join(lines) + "\n}\n")
@@ -165,17 +170,21 @@ def carry_out(run: Run, options: argparse.Namespace, results: Results) -> None:
 
 
 def table(runs: list[Run], measured: dict[str, dict]) -> str:
-    """Accuracies at the end by row and column, and where columns are seeds their mean and standard deviation."""
-    columns = list(dict.fromkeys(run.column for run in runs))
+    """Accuracies by row and column, and where columns are seeds their mean and standard deviation."""
+    columns = list(dict.fromkeys(column for run in runs for column in run.columns))
     seeds = all(column.startswith("seed") for column in columns)
     lines = ["| | " + " | ".join(["parameters", *columns]) + (" | mean ± deviation |" if seeds else " |")]
     lines.append("| --- |" + " ---: |" * (1 + len(columns) + seeds))
     for row in dict.fromkeys(run.row for run in runs):
-        of_row = {run.column: measured[run.name] for run in runs if run.row == row and run.name in measured}
-        cells = {column: 100 * found["epochs"][-1]["test_accuracy"] for column, found in of_row.items()}
-        values = [f"{max((found['parameters'] for found in of_row.values()), default=0) / 1000:.1f} K"]
+        of_row = [(run.columns, measured[run.name]) for run in runs if run.row == row and run.name in measured]
+        if not of_row:
+            continue
+        cells = {
+            column: 100 * found["epochs"][epoch]["test_accuracy"] for filled, found in of_row for column, epoch in filled.items()
+        }
+        values = [f"{max(found['parameters'] for _, found in of_row) / 1000:.1f} K"]
         values += [f"{cells[column]:.2f}" if column in cells else "" for column in columns]
-        if seeds and cells:
+        if seeds:
             deviation = f" ± {statistics.stdev(cells.values()):.2f}" if len(cells) > 1 else ""
             values.append(f"{statistics.mean(cells.values()):.2f}{deviation}")
         lines.append(f"| {row} | " + " | ".join(values) + " |")
@@ -188,8 +197,8 @@ def curves(runs: list[Run], measured: dict[str, dict]) -> str:
     panels |= {"nuclear norm of A B, mean over layers": "nuclear_norm", "lr / |A B|², mean over layers": "effective_step_size"}
     series: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for title, measure in panels.items():
-        for row in dict.fromkeys(run.row for run in runs):
-            of_row = [measured[run.name]["epochs"] for run in runs if run.row == row and run.name in measured]
+        for row in dict.fromkeys(run.curve or run.row for run in runs):
+            of_row = [measured[run.name]["epochs"] for run in runs if row == (run.curve or run.row) and run.name in measured]
             at_epoch = [[epoch.get(measure) for epoch in epochs] for epochs in zip(*of_row)]
             points = [(epoch, statistics.mean(values)) for epoch, values in enumerate(at_epoch) if None not in values]
             if points:
@@ -266,8 +275,6 @@ def main() -> None:
     print(table(runs, measured))
     if measured and any(len(found["epochs"]) > 2 for found in measured.values()):
         drawn = [run for run in runs if run.name in measured and len(measured[run.name]["epochs"]) > 2]
-        if options.experiment in ("finetuning", "pruning"):
-            drawn = [Run(f"{run.row}, {run.column.split(', ')[-1]}", run.column, run.name, run.arguments) for run in drawn]
         path = options.results.with_name(f"{options.results.stem}-{options.experiment}.svg")
         path.write_text(curves(drawn, measured))
         print(f"curves: {path}", file=sys.stderr)

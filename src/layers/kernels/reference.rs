@@ -50,9 +50,12 @@ fn sums(size: usize, products: impl FnOnce(&mut dyn FnMut(usize, f32, f32))) -> 
 
 fn assert_close(what: &str, g: &Geometry, found: &[f32], (sums, magnitudes): &(Vec<f64>, Vec<f64>)) {
     assert_eq!(found.len(), sums.len(), "{what} of {g:?}");
+    // outputs of a patch share the rounding of all its inputs, and one at an edge may be a sum of few of them
+    let patched = winograd::suits(g) || winograd::suits(&winograd::backward(g));
+    let largest = magnitudes.iter().copied().fold(0.0, f64::max);
     for (i, ((&found, &sum), &magnitude)) in found.iter().zip(sums).zip(magnitudes).enumerate() {
         // a sum in f32 is off by at most its terms times epsilon times the sum of magnitudes; a tenth of that here
-        let bound = 30.0 * f64::from(f32::EPSILON) * magnitude;
+        let bound = f64::from(f32::EPSILON) * if patched { 10.0 * largest } else { 30.0 * magnitude };
         assert!((f64::from(found) - sum).abs() <= bound, "{what} at {i}: {found} for {sum}, {g:?}");
     }
 }
@@ -115,9 +118,9 @@ proptest! {
 
     #[test]
     fn kernels_of_3_by_3_are_too(
-        batch in 4usize..20,
-        channels in [1usize..5, 1usize..5],
-        input in [3usize..40, 3usize..40],
+        batch in 4usize..9,
+        channels in [1usize..4, 1usize..4],
+        input in [3usize..24, 3usize..24],
         padding in [0usize..3, 0usize..3],
         seed: u64,
     ) {
