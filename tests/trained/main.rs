@@ -1,10 +1,11 @@
-//! What must hold on trained checkpoints that are not in the repository.
+//! What must hold on trained checkpoints: the fixtures, and some that are not in the repository.
 //!
 //! `FNL_DATA` names a folder with `checkpoints/resnet20-cifar10.safetensors` and
 //! `checkpoints/resnet56-cifar10.safetensors`; `FNL_MINILM` one with the checkpoint of all-MiniLM-L6-v2;
 //! `FNL_CIFAR10` one with the six files of CIFAR-10's binary version.
 
 mod accuracy;
+mod fixtures;
 
 use fnl::checkpoint::Source;
 use fnl::commands::{
