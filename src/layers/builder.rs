@@ -1,9 +1,11 @@
 use super::batch_norm::BatchNorm;
 use super::chain::{Chain, Execution};
 use super::convolution::Conv2d;
+use super::embedding::Embedding;
 use super::linear::Linear;
 use super::operations::Convolution;
 use super::parameters::{Parameters, Role};
+use super::row_norm::RowNorm;
 use super::state::{State, Stored};
 use super::weight::Weight;
 use crate::checkpoint::ModuleRecord;
@@ -31,6 +33,7 @@ struct Shared<'a> {
     used: BTreeSet<String>,
     problems: Vec<String>,
     execution: Execution,
+    deviation: Option<f64>,
 }
 
 /// Where tensors come from.
@@ -117,6 +120,7 @@ impl<'a> Builder<'a> {
             used: BTreeSet::new(),
             problems: Vec::new(),
             execution: Execution::Auto,
+            deviation: None,
         };
         Self { shared: Rc::new(RefCell::new(shared)), prefix: String::new() }
     }
@@ -126,6 +130,47 @@ impl<'a> Builder<'a> {
     pub fn with_execution(self, execution: Execution) -> Self {
         self.shared.borrow_mut().execution = execution;
         self
+    }
+
+    /// The same builder, of fresh weights that are normal with this deviation, as transformers start.
+    #[must_use]
+    pub fn with_deviation(self, deviation: f64) -> Self {
+        self.shared.borrow_mut().deviation = Some(deviation);
+        self
+    }
+
+    /// Whether the checkpoint has a layer of this name, dense or factored; a fresh network has none.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        let path = self.path(name);
+        match self.shared.borrow().source {
+            Source::Checkpoint(state) => {
+                state.modules.contains_key(&path)
+                    || ["weight", "bias"]
+                        .iter()
+                        .any(|part| state.tensors.contains_key(&format!("{path}.{part}")))
+            }
+            Source::Fresh(_) => false,
+        }
+    }
+
+    /// Whether the checkpoint has a tensor of this name, or a factored layer in its place.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        let path = self.path(name);
+        let layer = path.strip_suffix(".weight").unwrap_or(&path);
+        match self.shared.borrow().source {
+            Source::Checkpoint(state) => {
+                state.tensors.contains_key(&path) || state.modules.contains_key(layer)
+            }
+            Source::Fresh(_) => false,
+        }
+    }
+
+    /// Leaves a tensor of the checkpoint out: one that can be told from others, such as a mask.
+    pub fn leave_out(&self, name: &str) {
+        let path = self.path(name);
+        self.shared.borrow_mut().used.insert(path);
     }
 
     /// The builder of what is inside a module of this name.
@@ -149,7 +194,8 @@ impl<'a> Builder<'a> {
         let state = match shared.source {
             Source::Checkpoint(state) => state,
             Source::Fresh(seed) => {
-                let tensor = initial(&path, shape, role, seed)?.to_device(&shared.device)?;
+                let tensor =
+                    initial(&path, shape, role, seed, shared.deviation)?.to_device(&shared.device)?;
                 return shared.built.parameters.insert(&path, &tensor, role);
             }
         };
@@ -234,6 +280,64 @@ impl<'a> Builder<'a> {
         Ok(Linear::new(weight, bias, false).with_execution(self.shared.borrow().execution))
     }
 
+    /// A linear layer named `name`, its weight stored `(in, out)`.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn transposed_linear(
+        &self,
+        name: &str,
+        in_features: usize,
+        out_features: usize,
+        bias: bool,
+    ) -> Result<Linear> {
+        let here = self.pp(name);
+        let shape = [in_features, out_features];
+        let (weight, bias) = here.weight(Layout::TransposedLinear, &shape, 1, bias)?;
+        Ok(Linear::new(weight, bias, true).with_execution(self.shared.borrow().execution))
+    }
+
+    /// An embedding named `name`.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn embedding(&self, name: &str, vocabulary: usize, width: usize) -> Result<Embedding> {
+        let (weight, _) = self.pp(name).weight(Layout::Embedding, &[vocabulary, width], 1, false)?;
+        Ok(Embedding::new(weight))
+    }
+
+    /// Layer normalization named `name`.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn layer_norm(&self, name: &str, width: usize, epsilon: f64) -> Result<RowNorm> {
+        let here = self.pp(name);
+        let scale = here.tensor("weight", &[width], Role::Normalization)?;
+        Ok(RowNorm::layer(scale, here.tensor("bias", &[width], Role::Normalization)?, epsilon))
+    }
+
+    /// Normalization by the root mean square named `name`.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn rms_norm(&self, name: &str, width: usize, epsilon: f64) -> Result<RowNorm> {
+        let scale = self.pp(name).tensor("weight", &[width], Role::Normalization)?;
+        Ok(RowNorm::mean_square(scale, epsilon))
+    }
+
+    /// A bias of its own named `name`.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn bias(&self, name: &str, size: usize) -> Result<Var> {
+        self.tensor(name, &[size], Role::Bias)
+    }
+
     /// A two-dimensional convolution named `name`, its kernel of shape `(o, c / groups, kh, kw)`.
     ///
     /// # Errors
@@ -290,7 +394,7 @@ impl<'a> Builder<'a> {
 }
 
 /// The value that a tensor starts with.
-fn initial(name: &str, shape: &[usize], role: Role, seed: u64) -> Result<Tensor> {
+fn initial(name: &str, shape: &[usize], role: Role, seed: u64, deviation: Option<f64>) -> Result<Tensor> {
     let count: usize = shape.iter().product();
     let constant = |value: f32| Tensor::from_vec(vec![value; count], shape, &Device::Cpu);
     match role {
@@ -303,7 +407,8 @@ fn initial(name: &str, shape: &[usize], role: Role, seed: u64) -> Result<Tensor>
         }
         Role::Weight | Role::Factor => {
             let fan_in: usize = shape.iter().skip(1).product();
-            let values = super::initial::normal(seed, name, count, (2.0 / fan_in.max(1) as f64).sqrt());
+            let deviation = deviation.unwrap_or_else(|| (2.0 / fan_in.max(1) as f64).sqrt());
+            let values = super::initial::normal(seed, name, count, deviation);
             Tensor::from_vec(values, shape, &Device::Cpu)
         }
     }

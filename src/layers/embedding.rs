@@ -73,6 +73,26 @@ impl Embedding {
     }
 }
 
+impl Embedding {
+    /// The scores of each row of the vocabulary for each row of the input, `(..., d) -> (..., vocabulary)`: the head of a
+    /// language model that shares this weight.
+    ///
+    /// # Errors
+    ///
+    /// - an input whose last axis is not `d`
+    pub fn scores_on(&self, tape: &Tape, xs: &Node) -> Result<Node> {
+        let (table, rest) = match &self.weight {
+            Weight::Dense(table) => (table, &[][..]),
+            Weight::Factored(chain) => (&chain.factors()[0], &chain.factors()[1..]),
+        };
+        let mut ys = xs.clone();
+        for factor in rest.iter().rev() {
+            ys = tape.apply(Product::new(true), &[&ys, &tape.parameter(factor)])?;
+        }
+        tape.apply(Product::new(false), &[&ys, &tape.parameter(table)])
+    }
+}
+
 impl Module for Embedding {
     fn forward(&self, indices: &Tensor) -> Result<Tensor> {
         Ok(self.forward_on(&Tape::candle(), indices)?.tensor().clone())

@@ -2,11 +2,12 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `linear`, `convolution`, `embedding`, `batch_norm` | the layers |
+//! | `linear`, `convolution`, `embedding`, `batch_norm`, `row_norm` | the layers |
 //! | `weight`, `chain` | a dense weight or its factors; Frobenius decay in closed form, diagnostics |
 //! | `builder`, `state` | layers out of a checkpoint's tensors and record, and back |
 //! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
+//! | `sequences`, `key_values` | sequences of tokens that lie behind each other; what they leave for later tokens |
 //! | `tape`, `operation`, `bridge` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
 //! | `operations` | what layers are computed by |
 //! | `geometry`, `kernels` | convolutions and normalization as loops over slices |
@@ -73,11 +74,14 @@ mod embedding;
 mod geometry;
 pub(crate) mod initial;
 mod kernels;
+mod key_values;
 mod linear;
 mod matrices;
 mod operation;
 pub mod operations;
 mod parameters;
+mod row_norm;
+mod sequences;
 mod state;
 mod tape;
 mod weight;
@@ -89,10 +93,13 @@ pub use convolution::{Conv1d, Conv2d};
 pub use embedding::Embedding;
 pub use geometry::Geometry;
 pub use kernels::keep_freed_memory;
+pub use key_values::KeyValues;
 pub use linear::Linear;
 pub use operation::{Needs, Operation, View};
 pub use operations::Convolution;
 pub use parameters::{Parameter, Parameters, Role};
+pub use row_norm::RowNorm;
+pub use sequences::Sequences;
 pub use state::{State, StateError, Stored};
 pub use tape::{Gradients, Node, Tape};
 pub use weight::Weight;

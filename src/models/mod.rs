@@ -6,6 +6,7 @@
 //! | `wrn-28-10`, ... | wide residual networks: depth `6 n + 4`, times a width |
 //! | `vgg11` to `vgg19` | with batch normalization, one linear layer at the end |
 //! | `resnet18`, `resnet34`, `resnet50` | residual networks for large pictures, as torchvision has them |
+//! | BERT, RoBERTa, DistilBERT, ALBERT, GPT-2, Llama, Mistral, Qwen2, Qwen3 | networks for text, described by `config.json` |
 //!
 //! # Examples
 //!
@@ -27,8 +28,13 @@
 mod architecture;
 mod network;
 mod residual;
+mod text;
 mod vgg;
 mod wide;
 
 pub use architecture::{Architecture, ArchitectureError, Family};
 pub use network::{Model, Network, NetworkError};
+pub use text::{
+    ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, Task, TextConfig,
+    TextNetwork, Tokens,
+};

@@ -8,3 +8,4 @@ mod modules;
 mod operations;
 mod overcomplete;
 mod tapes;
+mod tokens;

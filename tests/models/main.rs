@@ -3,3 +3,4 @@
 mod checkpoints;
 mod networks;
 mod recorded;
+mod texts;

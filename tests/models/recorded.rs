@@ -31,7 +31,7 @@ pub(crate) fn recorded() -> Vec<Recorded> {
 }
 
 /// Numbers between -1 and 1.
-fn number(tensor: usize, index: usize) -> f64 {
+pub(crate) fn number(tensor: usize, index: usize) -> f64 {
     let wave = (12.9898 * index as f64 + 78.233 * tensor as f64).sin() * 43_758.545_3;
     (wave - wave.floor()) * 2.0 - 1.0
 }

@@ -1,6 +1,6 @@
-//! Convolutions, normalization and what goes between them, as loops over slices of f32.
+//! Convolutions, attention, normalization and what goes between them, as loops over slices of f32.
 //!
-//! Tensors are contiguous `(n, c, h, w)`. Nothing here depends on the number of threads: each element of a result is
+//! Pictures are contiguous `(n, c, h, w)`, tokens `(tokens, d)`. Nothing here depends on the number of threads: each element of a result is
 //! computed by one task, and sums over tasks are added in a fixed order.
 //!
 //! | file | what |
@@ -14,7 +14,9 @@
 //! | `pooling` | largest and mean elements of windows and planes |
 //! | `elementwise` | sums, relu, sums over channels |
 //! | `product` | matrix products |
+//! | `smooth`, `rows`, `attention` | smooth activations and softmax; normalization of rows; attention within sequences |
 
+mod attention;
 mod axis;
 mod convolution;
 mod correlation;
@@ -27,14 +29,19 @@ mod pooling;
 mod product;
 #[cfg(test)]
 mod reference;
+mod rows;
+mod smooth;
 mod stream;
 mod tile;
 mod winograd;
 
+pub(crate) use attention::AttentionShape;
 pub(crate) use convolution::{convolve, convolve_backward_input, effort};
 pub(crate) use correlation::convolve_backward_kernel;
 pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel};
 pub(crate) use normalization::{normalize, normalize_backward, scale_shift};
 pub(crate) use pooling::{global_average, global_average_backward, max_pool, max_pool_backward};
 pub(crate) use product::matmul;
+pub(crate) use rows::RowNorm;
+pub(crate) use smooth::Smooth;
 pub use tile::keep_freed_memory;

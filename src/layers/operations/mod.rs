@@ -1,6 +1,8 @@
 //! What layers are computed by: each operation with its loops, its gradient, and its composition of candle's operations.
 
 mod activation;
+mod attention;
+mod columns;
 mod compose;
 mod convolution;
 mod linear;
@@ -8,13 +10,23 @@ mod lookup;
 mod normalization;
 mod pooling;
 mod reconstruction;
+mod rotary;
+mod row_norm;
+mod sequence;
 mod shape;
+mod smooth;
 
 pub use activation::{Add, Relu};
+pub use attention::Attention;
+pub use columns::Columns;
 pub use convolution::Convolution;
 pub use linear::Product;
 pub use lookup::Lookup;
 pub use normalization::{Normalization, ScaleShift};
 pub use pooling::{GlobalAverage, MaxPool};
 pub use reconstruction::Reconstruction;
+pub use rotary::Rotary;
+pub use row_norm::RowNormalization;
+pub use sequence::{SequenceMean, UnitRows};
 pub use shape::{PadChannels, Reshape};
+pub use smooth::{Activation, Multiply, SmoothActivation};

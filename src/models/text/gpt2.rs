@@ -1,0 +1,96 @@
+use super::config::Gpt2Config;
+use super::feed_forward::activate;
+use super::network::TextModel;
+use super::tokens::Tokens;
+use crate::layers::operations::{Add, Attention, Columns};
+use crate::layers::{Builder, Embedding, KeyValues, Linear, Node, RowNorm, Tape};
+use candle_core::{Device, Result};
+
+#[derive(Debug)]
+struct Block {
+    attention_norm: RowNorm,
+    attention: Linear,
+    output: Linear,
+    norm: RowNorm,
+    up: Linear,
+    down: Linear,
+}
+
+/// GPT-2, its linear layers stored `(in, out)`.
+///
+/// # Reference
+///
+/// Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+#[derive(Debug)]
+pub(super) struct Gpt2 {
+    words: Embedding,
+    positions: Embedding,
+    blocks: Vec<Block>,
+    norm: RowNorm,
+    head: Option<Linear>,
+    config: Gpt2Config,
+    device: Device,
+}
+
+impl Gpt2 {
+    pub(super) fn new(root: &Builder<'_>, config: &Gpt2Config, device: &Device) -> Result<Self> {
+        let vb = if root.has("wte") { root.clone() } else { root.pp("transformer") };
+        let Gpt2Config { width, inner, epsilon, .. } = *config;
+        let block = |index: usize| {
+            let vb = vb.pp(format!("h.{index}"));
+            // masks that older checkpoints hold
+            vb.leave_out("attn.bias");
+            vb.leave_out("attn.masked_bias");
+            Ok(Block {
+                attention_norm: vb.layer_norm("ln_1", width, epsilon)?,
+                attention: vb.transposed_linear("attn.c_attn", width, 3 * width, true)?,
+                output: vb.transposed_linear("attn.c_proj", width, width, true)?,
+                norm: vb.layer_norm("ln_2", width, epsilon)?,
+                up: vb.transposed_linear("mlp.c_fc", width, inner, true)?,
+                down: vb.transposed_linear("mlp.c_proj", inner, width, true)?,
+            })
+        };
+        let words = vb.embedding("wte", config.vocabulary, width)?;
+        let positions = vb.embedding("wpe", config.positions, width)?;
+        let blocks = (0..config.layers).map(block).collect::<Result<_>>()?;
+        let norm = vb.layer_norm("ln_f", width, epsilon)?;
+        let head = if root.has("lm_head") {
+            Some(root.linear("lm_head", width, config.vocabulary, false)?)
+        } else {
+            None
+        };
+        Ok(Self { words, positions, blocks, norm, head, config: config.clone(), device: device.clone() })
+    }
+}
+
+impl TextModel for Gpt2 {
+    fn hidden(&self, tape: &Tape, tokens: &Tokens, mut keep: Option<&mut KeyValues>) -> Result<Node> {
+        let Gpt2Config { width, heads, .. } = self.config;
+        let positions = tokens.position_tensor(0, self.config.positions, &self.device)?;
+        let mut xs = self.words.forward_on(tape, &tokens.id_tensor(&self.device)?)?;
+        xs = tape.apply(Add, &[&xs, &self.positions.forward_on(tape, &positions)?])?;
+        let scale = 1.0 / ((width / heads) as f64).sqrt();
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let ys = block.attention.forward_on(tape, &block.attention_norm.forward_on(tape, &xs)?)?;
+            let part = |index: usize| tape.apply(Columns::new(index * width, width), &[&ys]);
+            let (query, key, value) = (part(0)?, part(1)?, part(2)?);
+            let attention = Attention::new(tokens.sequences(), heads, scale).causal();
+            let ys = match keep.as_deref_mut() {
+                Some(keep) => keep.attend(tape, layer, attention, [&query, &key, &value])?,
+                None => tape.apply(attention, &[&query, &key, &value])?,
+            };
+            xs = tape.apply(Add, &[&xs, &block.output.forward_on(tape, &ys)?])?;
+            let ys = block.up.forward_on(tape, &block.norm.forward_on(tape, &xs)?)?;
+            let ys = block.down.forward_on(tape, &activate(self.config.activation, tape, &ys)?)?;
+            xs = tape.apply(Add, &[&xs, &ys])?;
+        }
+        self.norm.forward_on(tape, &xs)
+    }
+
+    fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>> {
+        match &self.head {
+            Some(head) => head.forward_on(tape, hidden).map(Some),
+            None => self.words.scores_on(tape, hidden).map(Some),
+        }
+    }
+}

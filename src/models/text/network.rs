@@ -1,0 +1,158 @@
+use super::config::TextConfig;
+use super::encoder::Encoder;
+use super::gpt2::Gpt2;
+use super::llama::Llama;
+use super::tokens::Tokens;
+use crate::layers::operations::{SequenceMean, UnitRows};
+use crate::layers::{Builder, Built, KeyValues, LayerEntry, Node, Parameters, State, Tape};
+use crate::models::NetworkError;
+use candle_core::{Device, Result, bail};
+use std::fmt;
+
+/// A network's computation on tokens.
+pub(super) trait TextModel: fmt::Debug {
+    /// The last hidden states, `(tokens, d)`.
+    fn hidden(&self, tape: &Tape, tokens: &Tokens, keep: Option<&mut KeyValues>) -> Result<Node>;
+
+    /// Scores of the vocabulary for rows of hidden states, where there is a head for it.
+    fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>>;
+
+    /// Scores of classes for each sequence, where there is a head for it.
+    fn class_logits(&self, _tape: &Tape, _hidden: &Node, _tokens: &Tokens) -> Result<Option<Node>> {
+        Ok(None)
+    }
+}
+
+/// What a network is for, where its checkpoint has no head yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Task {
+    /// What the checkpoint has heads for.
+    #[default]
+    AsItIs,
+    /// Classes of whole sequences.
+    Classification,
+    /// Tokens that were hidden.
+    MaskedLanguage,
+}
+
+/// A network for text with its tensors.
+#[derive(Debug)]
+pub struct TextNetwork {
+    config: TextConfig,
+    model: Box<dyn TextModel>,
+    built: Built,
+}
+
+impl TextNetwork {
+    /// Makes a network from a checkpoint's tensors and record, its layers dense or factored as they are there.
+    ///
+    /// # Errors
+    ///
+    /// - [`NetworkError::Build`] with everything that is missing, differs, or is left over
+    pub fn new(
+        config: &TextConfig,
+        state: &State,
+        device: &Device,
+    ) -> std::result::Result<Self, NetworkError> {
+        Self::build(config, &Builder::new(state, device), Task::AsItIs, device)
+    }
+
+    /// Makes a network with this builder, for a task.
+    ///
+    /// # Errors
+    ///
+    /// - as [`TextNetwork::new`]
+    pub fn build(
+        config: &TextConfig,
+        builder: &Builder<'_>,
+        task: Task,
+        device: &Device,
+    ) -> std::result::Result<Self, NetworkError> {
+        let (name, model): (_, Box<dyn TextModel>) = match config {
+            TextConfig::Encoder(config) => (
+                "an encoder such as config.json describes",
+                Box::new(Encoder::new(builder, config, task, device)?),
+            ),
+            TextConfig::Gpt2(config) => {
+                ("a GPT-2 such as config.json describes", Box::new(Gpt2::new(builder, config, device)?))
+            }
+            TextConfig::Llama(config) => {
+                ("a Llama such as config.json describes", Box::new(Llama::new(builder, config, device)?))
+            }
+        };
+        Ok(Self { config: config.clone(), model, built: builder.clone().finish(name)? })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &TextConfig {
+        &self.config
+    }
+
+    /// All tensors.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.built.parameters
+    }
+
+    /// The layers with a weight, in the order in which they were made.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerEntry] {
+        &self.built.layers
+    }
+
+    /// The last hidden states of all tokens, `(tokens, d)`.
+    ///
+    /// # Errors
+    ///
+    /// - tokens beyond the vocabulary, sequences that are too long
+    pub fn hidden(&self, tape: &Tape, tokens: &Tokens) -> Result<Node> {
+        self.model.hidden(tape, tokens, None)
+    }
+
+    /// The last hidden states of one sequence's next tokens; what they leave for later ones is kept.
+    ///
+    /// # Errors
+    ///
+    /// - as [`TextNetwork::hidden`]; a network that reads in both directions
+    pub fn hidden_next(&self, tape: &Tape, tokens: &Tokens, keep: &mut KeyValues) -> Result<Node> {
+        self.model.hidden(tape, tokens, Some(keep))
+    }
+
+    /// Scores of the vocabulary for rows of hidden states.
+    ///
+    /// # Errors
+    ///
+    /// - a network without a head for it
+    pub fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Node> {
+        match self.model.vocabulary_logits(tape, hidden)? {
+            Some(logits) => Ok(logits),
+            None => bail!("this checkpoint has no head for the vocabulary"),
+        }
+    }
+
+    /// Scores of classes for each sequence.
+    ///
+    /// # Errors
+    ///
+    /// - a network without a head for it
+    pub fn class_logits(&self, tape: &Tape, tokens: &Tokens) -> Result<Node> {
+        let hidden = self.hidden(tape, tokens)?;
+        match self.model.class_logits(tape, &hidden, tokens)? {
+            Some(logits) => Ok(logits),
+            None => bail!("this checkpoint has no head for classes"),
+        }
+    }
+
+    /// One vector of length one for each sequence, the mean of its hidden states: `(sequences, d)`.
+    ///
+    /// # Errors
+    ///
+    /// - as [`TextNetwork::hidden`]
+    pub fn embeddings(&self, tape: &Tape, tokens: &Tokens) -> Result<Node> {
+        let hidden = self.hidden(tape, tokens)?;
+        let mean = tape.apply(SequenceMean::new(tokens.sequences()), &[&hidden])?;
+        tape.apply(UnitRows, &[&mean])
+    }
+}
