@@ -6,7 +6,8 @@
     python cifar10_experiments.py overcomplete --data DIR --out DIR [--epochs 10] [--seeds 3]
     python cifar10_experiments.py ablation --tables
 
-`finetuning` compresses a trained ResNet-56 to a half, a quarter and a tenth of its parameters and fine-tunes it; `pruning` leaves out weights
+`finetuning` compresses a trained ResNet-56 to a half, a quarter and a tenth of its parameters and fine-tunes it, with Frobenius
+decay, with weight decay, and with Frobenius decay and the dense network as its teacher; `pruning` leaves out weights
 by magnitude instead, to as many parameters. `ablation` trains ResNet-20 from scratch at rank ratio 1/9 with default or spectral initialization
 (SI) and with weight decay on the factors or Frobenius decay on their product (FD). `overcomplete` trains the plain network, three factors of full
 rank (deep) and two factors of three times the full rank (wide), collapsed at the end. After Khodak, Tenenholtz, Mackey, Fusi, ICLR 2021.
@@ -89,10 +90,15 @@ def finetuning(_: argparse.Namespace) -> list[Run]:
         start = ("finetune", CHECKPOINT, "--keep", keep)
         row = f"keep {keep}"
         runs.append(Run(row, f"{keep}-none", (*start, "--epochs", "0"), {"no training": 0}))
-        for decay, title in (("frobenius", "FD"), ("weight", "weight decay")):
+        kinds = {
+            "frobenius": ("FD", ("--factor-decay", "frobenius")),
+            "weight": ("weight decay", ("--factor-decay", "weight")),
+            "teacher": ("FD and teacher", ("--teacher", CHECKPOINT)),
+        }
+        for name, (title, more) in kinds.items():
             columns = {"recalibrated": 0} | {f"{title}, epoch {epoch}": epoch for epoch in (1, 5)}
-            arguments = (*start, "--recalibrate", "--epochs", "5", "--factor-decay", decay)
-            runs.append(Run(row, f"{keep}-{decay}", arguments, columns, f"{row}, {title}"))
+            arguments = (*start, "--recalibrate", "--epochs", "5", *more)
+            runs.append(Run(row, f"{keep}-{name}", arguments, columns, f"{row}, {title}"))
     return runs
 
 
