@@ -2,10 +2,10 @@
 
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
-    AllocateValue, ConvSchemeValue, DtypeValue, SaveValue, Size, SvdValue, limit, part, positive,
+    AllocateValue, ConvSchemeValue, DtypeValue, MethodValue, SaveValue, Size, SvdValue, limit, part, positive,
 };
 use crate::checkpoint::Source;
-use crate::data::DataSource;
+use crate::data::{DataSource, TextSource};
 use crate::plan::Limits;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -92,6 +92,32 @@ pub(super) struct CompressArguments {
     /// Largest file of a folder [default: 5GB]
     #[arg(long, value_name = "SIZE", help_heading = "Output")]
     pub(super) max_shard_size: Option<Size>,
+
+    /// Run the model over texts first, and factor for what its layers do with them: text:FILE, stsb:FILE
+    ///
+    /// For networks for text whose folder has config.json and tokenizer.json. Needs neither labels nor training.
+    #[arg(long, value_name = "DATA", help_heading = "Calibration")]
+    pub(super) calibrate: Option<TextSource>,
+
+    /// What factors are made to be near in [default: fisher with calibration, plain without]
+    #[arg(long, value_name = "METHOD", value_enum, help_heading = "Calibration")]
+    pub(super) method: Option<MethodValue>,
+
+    /// How many tokens the model is run over [default: 32768]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = "Calibration")]
+    pub(super) calibration_tokens: Option<usize>,
+
+    /// What the samples are drawn from [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Calibration")]
+    pub(super) calibration_seed: Option<u64>,
+
+    /// Take what the model does from this file, which --save-statistics wrote
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(super) statistics: Option<PathBuf>,
+
+    /// Write what the model does with the data to this file, for further compressions
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(super) save_statistics: Option<PathBuf>,
 
     /// Re-estimate batch normalization on training pictures: cifar10:DIR, images:DIR, ...
     ///

@@ -4,7 +4,7 @@ use super::arguments::{CompressArguments, SelectionArguments};
 use super::output::Failure;
 use crate::checkpoint::{Checkpoint, RECORD_KEY, Source};
 use crate::commands::CompressOptions;
-use crate::decompose::Scheme;
+use crate::decompose::{Method, Scheme};
 use crate::plan::{Effect, Pattern, RankRule, Recipe, Rule, Selector};
 use crate::report::Check;
 use anyhow::Context as _;
@@ -23,6 +23,10 @@ pub(super) fn compress_options(
     options.limits = arguments.machine.limits();
     options.overwrite = arguments.overwrite;
     options.recalibrate.clone_from(&arguments.recalibrate);
+    options.calibration.data.clone_from(&arguments.calibrate);
+    options.calibration.statistics.clone_from(&arguments.statistics);
+    options.calibration.save.clone_from(&arguments.save_statistics);
+    options.calibration.overwrite = arguments.overwrite;
     options.dry_run = arguments.dry_run;
     // A dry run measures no error: what the spectra promise stands in for it.
     options.spectra = arguments.report.is_some() || (arguments.dry_run && arguments.max_error.is_some());
@@ -45,6 +49,28 @@ fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe,
     }
     if let Some(scheme) = arguments.conv_scheme {
         recipe.conv_scheme = scheme.into();
+    }
+    let calibrated = arguments.calibrate.is_some() || arguments.statistics.is_some();
+    match arguments.method {
+        Some(method) => recipe.method = method.into(),
+        None if calibrated && recipe.method == Method::Plain => recipe.method = Method::Fisher,
+        None => {}
+    }
+    if calibrated {
+        let rule = recipe.calibration.get_or_insert_default();
+        if arguments.calibration_tokens.is_some() || arguments.calibration_seed.is_some() {
+            // Another choice of samples than the recipe's.
+            rule.data = None;
+        }
+        rule.samples = arguments.calibration_tokens.unwrap_or(rule.samples);
+        rule.seed = arguments.calibration_seed.unwrap_or(rule.seed);
+    } else if arguments.calibration_tokens.is_some()
+        || arguments.calibration_seed.is_some()
+        || arguments.save_statistics.is_some()
+    {
+        return Err(Failure::usage(
+            "there is no calibration: --calibrate text:FILE runs the model".to_owned(),
+        ));
     }
     recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
     select(&mut recipe, &arguments.selection, None, matches)?;

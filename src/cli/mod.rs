@@ -27,6 +27,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
+use training_meaning::Evaluate;
 
 /// A check that was asked for does not hold.
 const CHECK_FAILED: u8 = 3;
@@ -203,14 +204,24 @@ fn finished(report: &report::TrainingReport, json: bool) -> Result<ExitCode, Fai
 
 fn evaluate(arguments: EvaluateArguments) -> Result<ExitCode, Failure> {
     let (quiet, json) = (arguments.quiet, arguments.json);
-    let options = training_meaning::evaluate_options(arguments);
-    let report = commands::evaluate(&options, &*training_progress(quiet))?;
-    print(&if json { report.to_json() } else { report.to_text() })?;
+    let progress = training_progress(quiet);
+    let (text, checks) = match training_meaning::evaluate_options(arguments)? {
+        Evaluate::Images(options) => {
+            let report = commands::evaluate(&options, &*progress)?;
+            (if json { report.to_json() } else { report.to_text() }, report.checks)
+        }
+        Evaluate::Text(options) => {
+            let report = commands::evaluate_text(&options, &*progress)?;
+            (if json { report.to_json() } else { report.to_text() }, report.checks)
+        }
+    };
+    print(&text)?;
     output::flush()?;
-    for check in report.checks.iter().filter(|check| !check.passed) {
+    for check in checks.iter().filter(|check| !check.passed) {
         output::check_failed(&check.message);
     }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+    let passed = checks.iter().all(|check| check.passed);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
 }
 
 fn inspect(arguments: InspectArguments) -> Result<ExitCode, Failure> {

@@ -1,7 +1,7 @@
 //! What was typed for networks that are trained or measured.
 
 use super::arguments::{MachineArguments, SelectionArguments};
-use super::values::{SaveValue, above_zero, limit, part, positive};
+use super::values::{EvaluationData, SaveValue, above_zero, limit, part, positive};
 use crate::checkpoint::Source;
 use crate::commands::DeviceName;
 use crate::data::DataSource;
@@ -204,16 +204,21 @@ pub(super) struct EvaluateArguments {
     /// A dense, factored or collapsed checkpoint
     #[arg(value_name = "CHECKPOINT")]
     pub(super) checkpoint: Source,
-    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR or images:DIR
+    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:FILE or text:FILE
+    ///
+    /// Of networks for text, stsb: is correlation with people's scores of pairs of sentences, text: is perplexity.
     #[arg(long, value_name = "DATA")]
-    pub(super) data: DataSource,
+    pub(super) data: EvaluationData,
     /// The architecture, where names and shapes do not tell
     #[arg(long, value_name = "NAME")]
     pub(super) arch: Option<Architecture>,
     /// Pictures in a batch
     #[arg(long, value_name = "N", value_parser = positive, default_value = "128")]
     pub(super) batch_size: usize,
-    /// The first so many pictures only
+    /// Tokens of a window of text [default: 512, or as many as the network takes]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(super) window: Option<usize>,
+    /// The first so many pictures, pairs or windows only
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(super) limit: Option<usize>,
     /// How factors are run [default: auto]
@@ -234,6 +239,12 @@ pub(super) struct EvaluateArguments {
     /// Exit with 3 if the accuracy is less, from 0 to 1
     #[arg(long, value_name = "F", value_parser = part)]
     pub(super) min_accuracy: Option<f64>,
+    /// Exit with 3 if Spearman's correlation is less
+    #[arg(long, value_name = "F", value_parser = part)]
+    pub(super) min_spearman: Option<f64>,
+    /// Exit with 3 if the perplexity is more
+    #[arg(long, value_name = "F", value_parser = above_zero)]
+    pub(super) max_perplexity: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

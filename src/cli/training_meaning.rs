@@ -7,11 +7,13 @@ use super::training_arguments::{
     EvaluateArguments, ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue,
     ResultValue, RunArguments, SchemeValue, TrainArguments,
 };
+use super::values::EvaluationData;
 use crate::checkpoint::Source;
 use crate::commands::{
-    EvaluateOptions, FinetuneOptions, Initialization, Keep, RunFile, RunOptions, TrainOptions,
+    DeviceName, EvaluateOptions, EvaluateTextOptions, FinetuneOptions, Initialization, Keep, RunFile,
+    RunOptions, TrainOptions,
 };
-use crate::data::Augmentation;
+use crate::data::{Augmentation, TextFormat};
 use crate::decompose::Scheme;
 use crate::layers::Execution;
 use crate::plan::{ConvScheme, Recipe};
@@ -67,16 +69,57 @@ pub(super) fn train_options(
     Ok(options)
 }
 
-pub(super) fn evaluate_options(arguments: EvaluateArguments) -> EvaluateOptions {
-    let mut options = EvaluateOptions::new(arguments.checkpoint, arguments.data);
-    options.architecture = arguments.arch;
-    options.batch_size = arguments.batch_size;
-    options.limit = arguments.limit;
-    options.execution = arguments.execution.map_or(Execution::Auto, Execution::from);
-    options.device = arguments.device;
-    options.workers = arguments.workers;
-    options.min_accuracy = arguments.min_accuracy;
-    options
+/// What is measured: a network for pictures, or one for text.
+pub(super) enum Evaluate {
+    Images(EvaluateOptions),
+    Text(EvaluateTextOptions),
+}
+
+pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate, Failure> {
+    let execution = arguments.execution.map_or(Execution::Auto, Execution::from);
+    let of_text = [
+        ("--window", arguments.window.is_some()),
+        ("--min-spearman", arguments.min_spearman.is_some()),
+        ("--max-perplexity", arguments.max_perplexity.is_some()),
+    ];
+    let of_images = [
+        ("--arch", arguments.arch.is_some()),
+        ("--workers", arguments.workers.is_some()),
+        ("--min-accuracy", arguments.min_accuracy.is_some()),
+        ("--device", arguments.device != DeviceName::Cpu),
+    ];
+    let refuse = |flags: &[(&str, bool)], what: &str| match flags.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Failure::usage(format!("{flag} says nothing of {what}"))),
+        None => Ok(()),
+    };
+    match arguments.data {
+        EvaluationData::Images(data) => {
+            refuse(&of_text, "pictures")?;
+            let mut options = EvaluateOptions::new(arguments.checkpoint, data);
+            options.architecture = arguments.arch;
+            options.batch_size = arguments.batch_size;
+            options.limit = arguments.limit;
+            options.execution = execution;
+            options.device = arguments.device;
+            options.workers = arguments.workers;
+            options.min_accuracy = arguments.min_accuracy;
+            Ok(Evaluate::Images(options))
+        }
+        EvaluationData::Text(data) => {
+            refuse(&of_images, "text")?;
+            let pairs = data.format == TextFormat::Stsb;
+            let other =
+                if pairs { ("--max-perplexity", of_text[2].1) } else { ("--min-spearman", of_text[1].1) };
+            refuse(&[other], if pairs { "pairs of sentences" } else { "a text" })?;
+            let mut options = EvaluateTextOptions::new(arguments.checkpoint, data);
+            options.limit = arguments.limit;
+            options.window = arguments.window;
+            options.execution = execution;
+            options.min_spearman = arguments.min_spearman;
+            options.max_perplexity = arguments.max_perplexity;
+            Ok(Evaluate::Text(options))
+        }
+    }
 }
 
 fn read_file(path: Option<&Path>, defaults: &TrainingOptions) -> Result<RunFile, Failure> {

@@ -1,5 +1,7 @@
 //! Values of flags that are more than a word or a number.
 
+use crate::data::{DataSource, DataSourceError, TextSource};
+use crate::decompose::Method;
 use crate::plan::{Allocate, ConvScheme, OutputDtype, Save};
 use clap::ValueEnum;
 use std::str::FromStr;
@@ -65,6 +67,48 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(value) if value > 0 => Ok(value),
         Ok(_) | Err(_) => Err("expected a whole number from 1 up".to_owned()),
+    }
+}
+
+/// What a network is measured on.
+#[derive(Clone, Debug)]
+pub(super) enum EvaluationData {
+    Images(DataSource),
+    Text(TextSource),
+}
+
+impl FromStr for EvaluationData {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(source) = text.parse::<TextSource>() {
+            return Ok(Self::Text(source));
+        }
+        let other = |error: DataSourceError| format!("{error}; or stsb:FILE, text:FILE");
+        text.parse::<DataSource>().map(Self::Images).map_err(other)
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum MethodValue {
+    /// The weights themselves
+    Plain,
+    /// Weights times the mean size of each input (ASVD)
+    Diagonal,
+    /// What layers give for the inputs that they have (SVD-LLM)
+    Whitened,
+    /// What the model says, by inputs and by gradients of outputs
+    Fisher,
+}
+
+impl From<MethodValue> for Method {
+    fn from(value: MethodValue) -> Self {
+        match value {
+            MethodValue::Plain => Self::Plain,
+            MethodValue::Diagonal => Self::Diagonal,
+            MethodValue::Whitened => Self::Whitened,
+            MethodValue::Fisher => Self::Fisher,
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+use super::calibration::{Calibrated, Calibration, CalibrationOptions};
 use super::recalibrate::Recalibration;
 use super::weights::{self, Element, decompose_error, numeric_error};
 use super::{CommandError, model_card, side_files};
@@ -6,7 +7,7 @@ use crate::checkpoint::{
     dtype_name,
 };
 use crate::data::DataSource;
-use crate::decompose::{Factor, error_of, factor};
+use crate::decompose::{Factor, Method, error_of, factor, factor_in};
 use crate::linalg::SvdOptions;
 use crate::plan::{
     Job, LayerEvent, LayerPlan, Limits, Plan, PlanOptions, Progress, Recipe, Save, Stage, TensorAction,
@@ -39,6 +40,8 @@ pub struct CompressOptions {
     pub checks: Vec<Check>,
     /// Training pictures on which batch normalization is re-estimated.
     pub recalibrate: Option<DataSource>,
+    /// What methods that know the data are given.
+    pub calibration: CalibrationOptions,
 }
 
 impl CompressOptions {
@@ -55,6 +58,7 @@ impl CompressOptions {
             spectra: false,
             checks: Vec::new(),
             recalibrate: None,
+            calibration: CalibrationOptions::default(),
         }
     }
 }
@@ -114,8 +118,15 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         Some(data) => Some(Recalibration::new(&checkpoint, data)?),
         None => None,
     };
+    let (recipe, metrics) = match calibration(&checkpoint, options)? {
+        Some(calibration) => {
+            let Calibrated { metrics, rule } = calibration.run(options.limits, progress)?;
+            (Recipe { calibration: Some(rule), ..options.recipe.clone() }, metrics)
+        }
+        None => (options.recipe.clone(), BTreeMap::new()),
+    };
     let plan_options = PlanOptions::new(options.limits, options.spectra);
-    let plan = Plan::new(&checkpoint, &options.recipe, &plan_options, progress)?;
+    let plan = Plan::in_metrics(&checkpoint, &recipe, &plan_options, &metrics, progress)?;
     let recipe = plan.recipe.to_json();
     let input = options.source.to_string();
     let Some(mut output) = output.filter(|_| !options.dry_run) else {
@@ -156,6 +167,25 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     report.output = Some(output.target.display().to_string());
     report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
     Ok(report)
+}
+
+/// What calibration needs, where a method asks for it.
+fn calibration(
+    checkpoint: &Checkpoint,
+    options: &CompressOptions,
+) -> Result<Option<Calibration>, CommandError> {
+    let (method, given) = (options.recipe.method, &options.calibration);
+    match (method, given.is_given()) {
+        (Method::Plain, false) => Ok(None),
+        (Method::Plain, true) => Err(CommandError::Usage(
+            "method `plain` knows nothing of data: leave the calibration out".to_owned(),
+        )),
+        (method, false) => Err(CommandError::Usage(format!(
+            "method `{}` needs calibration: --calibrate text:FILE, or --statistics FILE",
+            method.name()
+        ))),
+        (_, true) => Calibration::new(checkpoint, given, &options.recipe).map(Some),
+    }
 }
 
 fn output_options(
@@ -243,7 +273,11 @@ fn factor_layer<T: Element>(
     let entry = weights::expect(checkpoint, &layer.layer, name)?;
     let weight: Vec<T> = weights::read(checkpoint, entry)?;
     let options = SvdOptions { method: plan.recipe.svd, threads: 1 };
-    let factored = factor(&weight, &layer.unfolding, layer.rank, &options).map_err(decompose_error(name))?;
+    let factored = match &layer.metric {
+        Some(metric) => factor_in(metric, &weight, &layer.unfolding, layer.rank, &options),
+        None => factor(&weight, &layer.unfolding, layer.rank, &options),
+    };
+    let factored = factored.map_err(decompose_error(name))?;
     let written = layer.dtypes.1;
     let relative_error = match plan.recipe.save {
         Save::Collapsed => {
@@ -276,7 +310,8 @@ fn factor_layer<T: Element>(
         }
     };
     let spectrum = layer.spectrum.clone().or(factored.spectrum);
-    Ok(Outcome { relative_error, svd: factored.path, elapsed_secs: 0.0, spectrum })
+    let output_error = layer.metric.as_ref().map(|_| factored.relative_error);
+    Ok(Outcome { relative_error, output_error, svd: factored.path, elapsed_secs: 0.0, spectrum })
 }
 
 /// The record of a plan whose layers came out with these errors.

@@ -1,9 +1,10 @@
 use super::RunFileError;
+use crate::calibrate::StatisticsError;
 use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
-use crate::data::DataError;
+use crate::data::{DataError, TextError};
 use crate::decompose::DecomposeError;
 use crate::layers::StateError;
-use crate::models::{ArchitectureError, NetworkError};
+use crate::models::{ArchitectureError, ConfigError, NetworkError};
 use crate::plan::PlanError;
 use crate::train::TrainError;
 use std::path::PathBuf;
@@ -87,6 +88,15 @@ pub enum CommandError {
     /// Data that cannot be read.
     #[error(transparent)]
     Data(Box<DataError>),
+    /// Texts that cannot be read, or split into tokens.
+    #[error(transparent)]
+    Text(Box<TextError>),
+    /// A configuration of no known network for text.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Calibration statistics that cannot be read, written or used.
+    #[error(transparent)]
+    Statistics(Box<StatisticsError>),
     /// Training or evaluation that stopped.
     #[error(transparent)]
     Train(Box<TrainError>),
@@ -181,6 +191,8 @@ impl CommandError {
                 Some("--recalibrate is for the networks that `compress train` can train".to_owned())
             }
             Self::Data(error) => error.hint(),
+            Self::Text(error) => error.hint(),
+            Self::Config(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::State(error) => error.hint(),
             Self::Taken { .. } => Some("--resume continues it, --overwrite replaces it".to_owned()),
@@ -206,4 +218,4 @@ macro_rules! boxed {
     };
 }
 
-boxed!(NetworkError => Network, DataError => Data, TrainError => Train, StateError => State, candle_core::Error => Tensor);
+boxed!(NetworkError => Network, DataError => Data, TextError => Text, StatisticsError => Statistics, TrainError => Train, StateError => State, candle_core::Error => Tensor);

@@ -3,7 +3,7 @@
 use super::weights::decompose_error;
 use super::{CommandError, compress, side_files};
 use crate::checkpoint::{Checkpoint, Record};
-use crate::decompose::{Factor, Unfolding, overcomplete};
+use crate::decompose::{Factor, Unfolding, factor_in, overcomplete};
 use crate::layers::{State, Stored, initial};
 use crate::linalg::SvdOptions;
 use crate::plan::{Job, LayerEvent, LayerPlan, Limits, Plan, Progress, Save, Stage, TensorAction, run_jobs};
@@ -134,8 +134,11 @@ fn factor_layer(
     }
     let data: Vec<f64> = weight.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
     let options = SvdOptions { method: plan.recipe.svd, threads: 1 };
-    let done =
-        overcomplete(&data, &layer.unfolding, layer.rank, &options, seed).map_err(decompose_error(name))?;
+    let done = match &layer.metric {
+        Some(metric) => factor_in(metric, &data, &layer.unfolding, layer.rank, &options),
+        None => overcomplete(&data, &layer.unfolding, layer.rank, &options, seed),
+    };
+    let done = done.map_err(decompose_error(name))?;
     let narrow = |factor: Factor<f64>| Factor {
         data: factor.data.into_iter().map(|x| x as f32).collect(),
         shape: factor.shape,

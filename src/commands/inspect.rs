@@ -156,7 +156,7 @@ fn spectra(
         progress.started(&subject.layer);
         let start = Instant::now();
         let spectrum = match (subject.entry, subject.module) {
-            (Some(entry), _) => read_spectrum(checkpoint, entry, &subject.unfolding)?,
+            (Some(entry), _) => read_spectrum(checkpoint, entry, &subject.unfolding, None)?,
             (None, Some(module)) if weights::is_wide(module) => {
                 product_spectrum::<f64>(checkpoint, subject, module)?
             }

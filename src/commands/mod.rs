@@ -2,11 +2,13 @@
 //!
 //! This is the library's front door, and all that the command line calls. Nothing here prints.
 
+mod calibration;
 mod collapse;
 mod compress;
 mod device;
 mod error;
 mod evaluate;
+mod evaluate_text;
 mod factoring;
 mod finetune;
 mod inspect;
@@ -21,11 +23,13 @@ mod training;
 mod verify;
 mod weights;
 
+pub use calibration::CalibrationOptions;
 pub use collapse::{CollapseOptions, collapse};
 pub use compress::{CompressOptions, compress};
 pub use device::DeviceName;
 pub use error::CommandError;
 pub use evaluate::{EvaluateOptions, evaluate};
+pub use evaluate_text::{EvaluateTextOptions, evaluate_text};
 pub use factoring::Initialization;
 pub use finetune::{FinetuneOptions, finetune};
 pub use inspect::{InspectOptions, inspect};

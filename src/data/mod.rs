@@ -58,6 +58,7 @@ mod random;
 mod resample;
 mod samples;
 mod source;
+mod text;
 mod tiny_imagenet;
 mod workers;
 
@@ -69,3 +70,7 @@ pub use loader::{Batch, Batches, Loader};
 pub use normalization::Normalization;
 pub use options::LoaderOptions;
 pub use source::{DataSource, DataSourceError, Split};
+pub use text::{
+    SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextTokenizer, read_pairs, sample,
+    windows,
+};

@@ -50,6 +50,14 @@ pub enum DecomposeError {
         /// What stands there.
         value: f64,
     },
+    /// A metric is of another size than the weight.
+    #[error("statistics of {} outputs and {} inputs do not fit a matrix of shape {expected:?}", found[0], found[1])]
+    Metric {
+        /// The matrix.
+        expected: [usize; 2],
+        /// Outputs and inputs that are known of; 0 where all count the same.
+        found: [usize; 2],
+    },
     /// The decomposition itself failed.
     #[error(transparent)]
     Linalg(#[from] LinalgError),

@@ -28,12 +28,14 @@
 
 mod chain;
 mod error;
+mod metric;
 mod overcomplete;
 mod scheme;
 mod unfolding;
 mod weight;
 
 pub use error::DecomposeError;
+pub use metric::{Method, Metric, factor_in, spectrum_in};
 pub use overcomplete::overcomplete;
 pub use scheme::{Layout, Scheme};
 pub use unfolding::{Factor, Unfolding};

@@ -107,11 +107,11 @@ pub fn error_of<T: Scalar>(
 }
 
 /// `sqrt(part / whole)`, where nothing of nothing is nothing.
-fn ratio(part: f64, whole: f64) -> f64 {
+pub(super) fn ratio(part: f64, whole: f64) -> f64 {
     if part <= 0.0 { 0.0 } else { (part / whole).sqrt() }
 }
 
-fn over_groups(spectra: &[Spectrum]) -> Spectrum {
+pub(super) fn over_groups(spectra: &[Spectrum]) -> Spectrum {
     if let [one] = spectra {
         return one.clone();
     }
@@ -121,7 +121,7 @@ fn over_groups(spectra: &[Spectrum]) -> Spectrum {
     Spectrum::new((0..longest).map(value).collect())
 }
 
-fn located(error: LinalgError, unfolding: &Unfolding, group: usize) -> DecomposeError {
+pub(super) fn located(error: LinalgError, unfolding: &Unfolding, group: usize) -> DecomposeError {
     match error {
         LinalgError::NotFinite { row, col, value } => {
             DecomposeError::NotFinite { index: unfolding.index_of(group, row, col), value }

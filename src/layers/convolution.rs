@@ -174,7 +174,10 @@ impl Conv2d {
             tape.apply(self.config, &inputs)
         };
         let chain = match &self.weight {
-            Weight::Dense(weight) => return dense(&tape.parameter(weight)),
+            Weight::Dense(weight) => {
+                let geometry = self.config.geometry(xs.dims(), weight.dims())?;
+                return tape.watched(weight, xs, Some(&geometry), || dense(&tape.parameter(weight)));
+            }
             Weight::Factored(chain) => chain,
         };
         // The loops on the CPU have a way with kernels of 3 x 3 that takes a fraction of their multiply-adds.

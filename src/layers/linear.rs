@@ -136,7 +136,9 @@ impl Linear {
             tape.apply(operation, &inputs)
         };
         let chain = match &self.weight {
-            Weight::Dense(weight) => return last(xs, &tape.parameter(weight)),
+            Weight::Dense(weight) => {
+                return tape.watched(weight, xs, None, || last(xs, &tape.parameter(weight)));
+            }
             Weight::Factored(chain) => chain,
         };
         let rows: usize = xs.dims().iter().rev().skip(1).product();

@@ -101,5 +101,5 @@ pub use parameters::{Parameter, Parameters, Role};
 pub use row_norm::RowNorm;
 pub use sequences::Sequences;
 pub use state::{State, StateError, Stored};
-pub use tape::{Gradients, Node, Tape};
+pub use tape::{Gradients, Node, Observer, Tape};
 pub use weight::Weight;

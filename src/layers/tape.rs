@@ -1,11 +1,13 @@
 use super::bridge::Bridge;
+use super::geometry::Geometry;
 use super::kernels;
 use super::operation::{Operation, View};
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, TensorId, Var};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, TensorId, Var, bail};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A tensor in a computation.
@@ -41,11 +43,31 @@ enum Mode {
     Candle,
 }
 
+/// Sees what goes into dense layers while a computation runs, and the gradients of what comes out of them while it runs
+/// backwards. A layer is told by its weight.
+pub trait Observer: fmt::Debug {
+    /// What a layer is applied to; the geometry is a convolution's.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    fn input(&self, weight: TensorId, input: &Tensor, geometry: Option<&Geometry>) -> Result<()>;
+
+    /// The gradient of what a layer gave.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    fn gradient(&self, weight: TensorId, gradient: &Tensor) -> Result<()>;
+}
+
 #[derive(Debug, Default)]
 struct Record {
     steps: Vec<Step>,
     slots: usize,
     parameters: HashMap<TensorId, usize>,
+    /// Whether gradients are those of results alone, not of parameters.
+    frozen: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +76,8 @@ struct Step {
     inputs: Vec<(Option<Tensor>, Vec<usize>, Option<usize>)>,
     output: Option<Tensor>,
     slot: usize,
+    /// The weight of the layer whose result this is, where it is observed.
+    watched: Option<TensorId>,
 }
 
 /// A computation: runs operations on tensors, and runs them backwards where gradients are wanted.
@@ -71,6 +95,7 @@ pub struct Tape {
     multiply_adds: Cell<u64>,
     /// Whether it is run for its multiply-adds alone.
     counting: bool,
+    observer: Option<Rc<dyn Observer>>,
 }
 
 impl fmt::Debug for Tape {
@@ -81,7 +106,7 @@ impl fmt::Debug for Tape {
 
 impl Tape {
     fn new(mode: Mode) -> Self {
-        Self { mode, autocast: None, multiply_adds: Cell::new(0), counting: false }
+        Self { mode, autocast: None, multiply_adds: Cell::new(0), counting: false, observer: None }
     }
 
     /// A computation without gradients.
@@ -106,6 +131,40 @@ impl Tape {
     #[must_use]
     pub fn training(device: &candle_core::Device) -> Self {
         if device.is_cpu() { Self::new(Mode::Record(RefCell::default())) } else { Self::candle() }
+    }
+
+    /// A computation on the CPU whose dense layers are observed: their inputs as it runs, and the gradients of their results
+    /// when it is run backwards. Parameters get no gradient.
+    #[must_use]
+    pub fn observed(observer: Rc<dyn Observer>) -> Self {
+        let record = Record { frozen: true, ..Record::default() };
+        Self { observer: Some(observer), ..Self::new(Mode::Record(RefCell::new(record))) }
+    }
+
+    /// A computation without gradients whose dense layers' inputs are observed.
+    #[must_use]
+    pub fn observed_inference(observer: Rc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..Self::inference() }
+    }
+
+    /// Runs a dense layer under the eyes of the observer, where there is one.
+    pub(super) fn watched(
+        &self,
+        weight: &Var,
+        input: &Node,
+        geometry: Option<&Geometry>,
+        run: impl FnOnce() -> Result<Node>,
+    ) -> Result<Node> {
+        let Some(observer) = &self.observer else { return run() };
+        observer.input(weight.id(), &input.tensor, geometry)?;
+        let output = run()?;
+        if let Mode::Record(record) = &self.mode
+            && let Some(step) = record.borrow_mut().steps.last_mut()
+            && Some(step.slot) == output.slot
+        {
+            step.watched = Some(weight.id());
+        }
+        Ok(output)
     }
 
     /// The same computation with the inputs of each operation in this element type, except of those that need f32.
@@ -154,6 +213,9 @@ impl Tape {
             Mode::Candle => Node { tensor: var.as_tensor().clone(), slot: None },
             Mode::Record(record) => {
                 let mut record = record.borrow_mut();
+                if record.frozen {
+                    return Node { tensor: var.as_detached_tensor(), slot: None };
+                }
                 let fresh = record.slots;
                 let slot = *record.parameters.entry(var.id()).or_insert(fresh);
                 record.slots = record.slots.max(slot + 1);
@@ -189,12 +251,12 @@ impl Tape {
                     [x] => x.apply_op1(bridge)?,
                     [x, y] => x.apply_op2(y, bridge)?,
                     [x, y, z] => x.apply_op3(y, z, bridge)?,
-                    _ => candle_core::bail!("{} has no inputs", bridge.0.name()),
+                    _ => bail!("{} has no inputs", bridge.0.name()),
                 };
                 Ok(Node { tensor, slot: None })
             }
             Mode::Infer | Mode::Record(_) if looped => self.run(operation, inputs),
-            Mode::Record(_) => candle_core::bail!(
+            Mode::Record(_) => bail!(
                 "{} in {:?} on the CPU has no gradient here: use `Tape::candle`",
                 operation.name(),
                 inputs.first().map(|node| node.tensor.dtype())
@@ -219,10 +281,10 @@ impl Tape {
         let (data, shape) = with_views(&tensors, |views| operation.forward(views))?;
         let tensor = Tensor::from_vec(data, shape, tensors[0].device())?;
         let Mode::Record(record) = &self.mode else { return Ok(Node { tensor, slot: None }) };
-        if inputs.iter().all(|node| node.slot.is_none()) {
+        let mut record = record.borrow_mut();
+        if !record.frozen && inputs.iter().all(|node| node.slot.is_none()) {
             return Ok(Node { tensor, slot: None });
         }
-        let mut record = record.borrow_mut();
         let slot = record.slots;
         record.slots += 1;
         let needs = operation.needs();
@@ -231,7 +293,7 @@ impl Tape {
         };
         let inputs = inputs.iter().zip(tensors).map(kept).collect();
         let output = needs.output.then(|| tensor.clone());
-        record.steps.push(Step { operation, inputs, output, slot });
+        record.steps.push(Step { operation, inputs, output, slot, watched: None });
         Ok(Node { tensor, slot: Some(slot) })
     }
 
@@ -241,23 +303,44 @@ impl Tape {
     ///
     /// - a computation that was not recorded
     pub fn backward(self, loss: &Node) -> Result<Gradients> {
+        let gradient = loss.tensor.ones_like()?;
+        self.backward_from(loss, &gradient)
+    }
+
+    /// Runs the computation backwards from a result, given the gradient of it.
+    ///
+    /// # Errors
+    ///
+    /// - a computation that was not recorded; a gradient of another shape
+    pub fn backward_from(self, result: &Node, gradient: &Tensor) -> Result<Gradients> {
+        if gradient.dims() != result.dims() {
+            bail!("a gradient of {:?} for a result of {:?}", gradient.dims(), result.dims());
+        }
         let Mode::Record(record) = self.mode else {
-            return Ok(Gradients(Found::Candle(loss.tensor.backward()?)));
+            let inner = (&result.tensor * gradient)?.sum_all()?;
+            return Ok(Gradients(Found::Candle(inner.backward()?)));
         };
-        let Record { steps, slots, parameters } = record.into_inner();
-        let Some(start) = loss.slot else {
+        let observer = self.observer;
+        let Record { steps, slots, parameters, .. } = record.into_inner();
+        let Some(start) = result.slot else {
             return Ok(Gradients(Found::Own(HashMap::new())));
         };
         let mut gradients: Vec<Option<Tensor>> = vec![None; slots];
-        gradients[start] = Some(loss.tensor.ones_like()?);
+        gradients[start] = Some(gradient.clone());
         for step in steps.into_iter().rev() {
             let Some(gradient) = gradients[step.slot].take() else { continue };
+            if let (Some(weight), Some(observer)) = (step.watched, &observer) {
+                observer.gradient(weight, &gradient)?;
+            }
             let wanted: Vec<bool> = step.inputs.iter().map(|(_, _, slot)| slot.is_some()).collect();
+            if wanted.iter().all(|wanted| !wanted) {
+                continue;
+            }
             let found = step.backward(&gradient, &wanted)?;
             drop(gradient);
             for ((_, shape, slot), gradient) in step.inputs.iter().zip(found) {
                 let (Some(slot), Some(gradient)) = (slot, gradient) else { continue };
-                let gradient = Tensor::from_vec(gradient, shape.as_slice(), loss.tensor.device())?;
+                let gradient = Tensor::from_vec(gradient, shape.as_slice(), result.tensor.device())?;
                 let entry = &mut gradients[*slot];
                 *entry = Some(match entry.take() {
                     None => gradient,
@@ -307,7 +390,7 @@ pub(super) fn with_views<T>(tensors: &[Tensor], act: impl FnOnce(&[View<'_>]) ->
         .iter()
         .map(|(storage, layout)| match &**storage {
             Storage::Cpu(storage) => view(storage, layout),
-            _ => candle_core::bail!("expected a tensor on the CPU"),
+            _ => bail!("expected a tensor on the CPU"),
         })
         .collect::<Result<_>>()?;
     act(&views)
@@ -315,7 +398,7 @@ pub(super) fn with_views<T>(tensors: &[Tensor], act: impl FnOnce(&[View<'_>]) ->
 
 pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &'a Layout) -> Result<View<'a>> {
     let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("expected a contiguous tensor");
+        bail!("expected a contiguous tensor");
     };
     Ok(View { data: &storage.as_slice::<f32>()?[start..end], shape: layout.dims() })
 }

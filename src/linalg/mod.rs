@@ -19,6 +19,8 @@
 //! # Ok::<(), fnl::linalg::LinalgError>(())
 //! ```
 
+mod balance;
+mod cholesky;
 mod eigen;
 mod error;
 mod exact;
@@ -34,10 +36,14 @@ mod spectrum;
 mod svd;
 mod truncated;
 
+pub use balance::balance;
+pub use cholesky::Cholesky;
 pub use error::LinalgError;
 pub use memory::{spectrum_bytes, working_bytes};
+pub(crate) use product::{Team, wide_gram};
 pub use product::{matmul, residual_norm_squared};
 pub use scalar::Scalar;
 pub use spectrum::Spectrum;
+pub(crate) use svd::require_finite;
 pub use svd::{SvdMethod, SvdOptions, SvdPath, spectrum, truncated_svd};
 pub use truncated::TruncatedSvd;

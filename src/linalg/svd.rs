@@ -222,6 +222,14 @@ impl<'a, T: Scalar> Prepared<'a, T> {
     }
 }
 
+/// Refuses a matrix with an element that is infinite or no number.
+pub(crate) fn require_finite<T: Scalar>(w: MatRef<'_, T>) -> Result<(), LinalgError> {
+    match magnitude(&Team::new(1), w) {
+        Some(_) => Ok(()),
+        None => Err(first_not_finite(w)),
+    }
+}
+
 fn first_not_finite<T: Scalar>(w: MatRef<'_, T>) -> LinalgError {
     let positions = (0..w.nrows()).flat_map(|row| (0..w.ncols()).map(move |col| (row, col)));
     let found = positions.map(|(row, col)| (row, col, w[(row, col)].to_f64())).find(|x| !x.2.is_finite());

@@ -35,6 +35,6 @@ mod wide;
 pub use architecture::{Architecture, ArchitectureError, Family};
 pub use network::{Model, Network, NetworkError};
 pub use text::{
-    ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, Task, TextConfig,
+    ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, Head, LlamaConfig, Stretch, Task, TextConfig,
     TextNetwork, Tokens,
 };

@@ -11,7 +11,7 @@ use super::spectra;
 use super::tensor::{TensorPlan, tensor_plan};
 use super::totals::Totals;
 use crate::checkpoint::{Checkpoint, OutputTensor};
-use crate::decompose::{Scheme, Unfolding};
+use crate::decompose::{Metric, Scheme, Unfolding};
 use crate::linalg::Spectrum;
 use std::collections::BTreeMap;
 
@@ -60,13 +60,19 @@ struct Draft {
     tied: Vec<(String, String, Unfolding)>,
     facts: ConvolutionFacts,
     spectrum: Option<Spectrum>,
+    metric: Option<Metric>,
     rank: Option<usize>,
     reason: Option<Reason>,
 }
 
 impl Draft {
     fn candidate(&self) -> Candidate<'_> {
-        Candidate { unfolding: &self.unfolding, spectrum: self.spectrum.as_ref(), uses: 1 + self.tied.len() }
+        Candidate {
+            unfolding: &self.unfolding,
+            spectrum: self.spectrum.as_ref(),
+            uses: 1 + self.tied.len(),
+            is_common: self.metric.as_ref().is_some_and(Metric::is_common),
+        }
     }
 }
 
@@ -85,6 +91,21 @@ impl Plan {
         checkpoint: &Checkpoint,
         recipe: &Recipe,
         options: &PlanOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, PlanError> {
+        Self::in_metrics(checkpoint, recipe, options, &BTreeMap::new(), progress)
+    }
+
+    /// The same, with factors near in the metrics of those layers that have one and are factored as matrices.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Plan::new`]
+    pub fn in_metrics(
+        checkpoint: &Checkpoint,
+        recipe: &Recipe,
+        options: &PlanOptions,
+        metrics: &BTreeMap<String, Metric>,
         progress: &dyn Progress,
     ) -> Result<Self, PlanError> {
         if let Some(record) = checkpoint.record() {
@@ -109,6 +130,10 @@ impl Plan {
         let selections = select::select(&catalog, recipe)?;
         let mut dense: BTreeMap<String, Reason> = BTreeMap::new();
         let mut drafts = drafts(&catalog, recipe, &selections, &facts, &mut dense)?;
+        for draft in &mut drafts {
+            let matrix = draft.unfolding.scheme() == Scheme::Matrix;
+            draft.metric = metrics.get(&draft.entry.layer).filter(|_| matrix).cloned();
+        }
         refuse_ranks(&drafts, recipe)?;
         add_spectra(checkpoint, &mut drafts, recipe, options, progress)?;
         assign_ranks(&catalog, &mut drafts, recipe)?;
@@ -166,6 +191,7 @@ fn drafts(
             tied: Vec::new(),
             facts: facts.get(&entry.name).copied().unwrap_or_default(),
             spectrum: None,
+            metric: None,
             rank: None,
             reason: None,
         });
@@ -241,8 +267,8 @@ fn add_spectra(
     if wanted.is_empty() {
         return Ok(());
     }
-    let layers: Vec<(&CatalogEntry, &Unfolding)> =
-        wanted.iter().map(|&i| (&drafts[i].entry, &drafts[i].unfolding)).collect();
+    let layers: Vec<(&CatalogEntry, &Unfolding, Option<&Metric>)> =
+        wanted.iter().map(|&i| (&drafts[i].entry, &drafts[i].unfolding, drafts[i].metric.as_ref())).collect();
     let spectra = spectra::compute(checkpoint, &layers, options.limits, progress)?;
     for (i, spectrum) in wanted.into_iter().zip(spectra) {
         drafts[i].spectrum = Some(spectrum);
@@ -340,7 +366,8 @@ fn finish(
         for (name, _, unfolding) in &draft.tied {
             factored.insert(name.clone(), (rank, unfolding.clone()));
         }
-        let mut layer = LayerPlan::new(draft.entry, draft.unfolding, rank, draft.tied, recipe);
+        let layer = LayerPlan::new(draft.entry, draft.unfolding, rank, draft.tied, recipe);
+        let mut layer = layer.with_metric(draft.metric);
         (layer.facts, layer.spectrum) = (draft.facts, draft.spectrum);
         layers.push(layer);
     }

@@ -6,7 +6,7 @@ use super::select::ConvolutionFacts;
 use super::spectra::computed_bytes;
 use super::tensor::written_dtype;
 use crate::checkpoint::Dtype;
-use crate::decompose::Unfolding;
+use crate::decompose::{Metric, Unfolding};
 use crate::linalg::{self, Spectrum};
 
 /// One layer that is factored.
@@ -31,6 +31,8 @@ pub struct LayerPlan {
     pub(crate) facts: ConvolutionFacts,
     /// Its singular values, where something asked for them.
     pub spectrum: Option<Spectrum>,
+    /// What its factors are made to be near in; the weight itself if none.
+    pub metric: Option<Metric>,
     /// Bytes held while it is factored.
     pub memory_bytes: u64,
     /// Its part of the whole work.
@@ -66,9 +68,20 @@ impl LayerPlan {
             tied,
             facts: ConvolutionFacts::default(),
             spectrum: None,
+            metric: None,
             memory_bytes,
             work,
         }
+    }
+
+    /// The same, near in a metric: in f64, with the weight in it and its factors beside.
+    pub(super) fn with_metric(mut self, metric: Option<Metric>) -> Self {
+        if metric.is_some() {
+            let factors = self.unfolding.factored_parameters(self.rank);
+            self.memory_bytes += 8 * (2 * self.unfolding.parameters() + 3 * factors) as u64;
+        }
+        self.metric = metric;
+        self
     }
 
     /// Multiply-adds of the factored layer for one token or output position, in one of its uses.

@@ -44,7 +44,9 @@ pub use layer::LayerPlan;
 pub(crate) use pattern::nearest;
 pub use pattern::{Pattern, PatternError};
 pub use progress::{LayerEvent, NoProgress, Progress, Stage};
-pub use recipe::{Allocate, ConvScheme, ConvolutionRule, OutputDtype, Recipe, RecipeError, Save};
+pub use recipe::{
+    Allocate, CalibrationRule, ConvScheme, ConvolutionRule, OutputDtype, Recipe, RecipeError, Save,
+};
 pub use rule::{Effect, RankRule, Rule, Selector};
 pub use schedule::{Job, Limits, run_jobs};
 pub use spectra::read_spectrum;

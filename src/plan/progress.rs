@@ -2,6 +2,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
+    /// Running the model over calibration data.
+    Calibrating,
     /// Singular values of the selected layers, for a rank rule or a report.
     Spectra,
     /// Truncated SVDs and writing.
@@ -42,6 +44,8 @@ pub trait Progress: Sync {
     fn started(&self, _layer: &str) {}
     /// A layer is done; `work` is its part of the stage's.
     fn finished(&self, _event: &LayerEvent<'_>, _work: u64) {}
+    /// So much of a stage's work is done that goes through all layers at once.
+    fn advanced(&self, _event: &LayerEvent<'_>, _work: u64) {}
     /// The stage is over.
     fn end(&self) {}
     /// Something the user should know, that is no error.

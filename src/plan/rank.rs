@@ -5,12 +5,15 @@ use crate::decompose::Unfolding;
 use crate::linalg::Spectrum;
 
 /// A layer whose rank is to be found.
+#[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub(super) unfolding: &'a Unfolding,
     /// Its singular values, where the rule needs them.
     pub(super) spectrum: Option<&'a Spectrum>,
     /// How many stored tensors hold the weight; their parameters are counted once each.
     pub(super) uses: usize,
+    /// Whether its spectrum is in the unit that all such layers share.
+    pub(super) is_common: bool,
 }
 
 impl Candidate<'_> {
@@ -62,11 +65,41 @@ pub(super) fn shared(
 ) -> Option<Vec<Option<usize>>> {
     match how {
         Allocate::Uniform => uniform(layers, budget, round_to),
-        Allocate::Spectral => {
-            let choices: Vec<Vec<Choice>> = layers.iter().map(|layer| choices(layer, round_to)).collect();
-            Some(allocate(&choices, budget)?.into_iter().map(|choice| choice.rank).collect())
-        }
+        Allocate::Spectral => spectral(layers, budget, round_to),
     }
+}
+
+/// Ranks where errors are least: as parts of each layer's whole, or as they are where they are in one unit.
+///
+/// Layers of which no error in that unit is known get their part of the budget first, all the same part.
+fn spectral(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Vec<Option<usize>>> {
+    let by_error = |layers: &[&Candidate<'_>], budget: u64, absolute: bool| {
+        let choices: Vec<Vec<Choice>> =
+            layers.iter().map(|layer| choices(layer, round_to, absolute)).collect();
+        Some(allocate(&choices, budget)?.into_iter().map(|choice| choice.rank).collect::<Vec<_>>())
+    };
+    let (known, unknown): (Vec<usize>, Vec<usize>) = (0..layers.len()).partition(|&i| layers[i].is_common);
+    if known.is_empty() {
+        return by_error(&layers.iter().collect::<Vec<_>>(), budget, false);
+    }
+    let cost = |indices: &[usize]| indices.iter().map(|&i| layers[i].dense_cost()).sum::<u64>();
+    let part = budget as f64 / cost(&(0..layers.len()).collect::<Vec<_>>()).max(1) as f64;
+    let others: Vec<Candidate<'_>> = unknown.iter().map(|&i| layers[i]).collect();
+    let least: u64 = others.iter().map(|layer| least_cost(layer, round_to)).sum();
+    let for_others = ((part * cost(&unknown) as f64) as u64).max(least);
+    let others = uniform(&others, for_others, round_to)?;
+    let spent: u64 = unknown
+        .iter()
+        .zip(&others)
+        .map(|(&i, rank)| rank.map_or_else(|| layers[i].dense_cost(), |rank| layers[i].cost(rank)))
+        .sum();
+    let rest =
+        by_error(&known.iter().map(|&i| &layers[i]).collect::<Vec<_>>(), budget.checked_sub(spent)?, true)?;
+    let mut ranks = vec![None; layers.len()];
+    for (i, rank) in known.into_iter().zip(rest).chain(unknown.into_iter().zip(others)) {
+        ranks[i] = rank;
+    }
+    Some(ranks)
 }
 
 /// The least cost that a layer can have.
@@ -82,9 +115,12 @@ fn ranks(layer: &Candidate<'_>, round_to: usize) -> impl Iterator<Item = usize> 
     (round_to..=layer.unfolding.break_even_rank().min(layer.unfolding.max_rank())).step_by(round_to)
 }
 
-fn choices(layer: &Candidate<'_>, round_to: usize) -> Vec<Choice> {
+fn choices(layer: &Candidate<'_>, round_to: usize, absolute: bool) -> Vec<Choice> {
     let error = |rank: usize| {
         layer.spectrum.map_or(0.0, |spectrum| {
+            if absolute {
+                return spectrum.tail_squared(rank);
+            }
             let error = spectrum.relative_error(rank);
             error * error
         })
@@ -157,8 +193,10 @@ mod tests {
         let shapes = [[384usize, 384], [1536, 384], [384, 1536], [3, 7], [1, 50]];
         let unfoldings: Vec<Unfolding> =
             shapes.iter().map(|s| Unfolding::new(Layout::Linear, Scheme::Matrix, s, 1).unwrap()).collect();
-        let layers: Vec<Candidate<'_>> =
-            unfoldings.iter().map(|unfolding| Candidate { unfolding, spectrum: None, uses: 1 }).collect();
+        let layers: Vec<Candidate<'_>> = unfoldings
+            .iter()
+            .map(|unfolding| Candidate { unfolding, spectrum: None, uses: 1, is_common: false })
+            .collect();
         let dense: u64 = unfoldings.iter().map(|u| u.parameters() as u64).sum();
         for percent in [3, 10, 25, 50, 75, 90, 100] {
             let budget = dense * percent / 100;

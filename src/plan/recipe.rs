@@ -1,6 +1,6 @@
 use super::pattern::Pattern;
 use super::rule::{Effect, RankRule, Rule};
-use crate::decompose::Scheme;
+use crate::decompose::{Method, Scheme};
 use crate::linalg::SvdMethod;
 use serde::{Deserialize, Serialize};
 
@@ -46,12 +46,47 @@ pub struct Recipe {
     /// The largest file written, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_shard_bytes: Option<u64>,
+    /// What factors are made to be near in.
+    #[serde(skip_serializing_if = "is_plain")]
+    pub method: Method,
+    /// Which samples a method that knows the data was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationRule>,
     /// Which layers get which rank, in order.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
     /// What a checkpoint doesn't say of its convolutions.
     #[serde(rename = "convolution", skip_serializing_if = "Vec::is_empty")]
     pub convolutions: Vec<ConvolutionRule>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_plain(method: &Method) -> bool {
+    *method == Method::Plain
+}
+
+/// Samples that a model is run over before it is factored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct CalibrationRule {
+    /// How many tokens, or pictures, at least.
+    pub samples: usize,
+    /// What they are drawn from.
+    pub seed: u64,
+    /// What is added to the diagonal of inputs' second moments, as a part of their mean.
+    pub input_damping: f64,
+    /// The same for gradients.
+    pub output_damping: f64,
+    /// A number for the samples, in hexadecimal, once they were drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+impl Default for CalibrationRule {
+    fn default() -> Self {
+        Self { samples: 32_768, seed: 0, input_damping: 1e-3, output_damping: 1e-2, data: None }
+    }
 }
 
 /// Whether the factors are saved as they are or multiplied out.

@@ -106,6 +106,9 @@ pub struct LayerReport {
     /// `|W - A B| / |W|` of what was written; in a dry run what the spectrum promises, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relative_error: Option<f64>,
+    /// The same of what the layer does with calibration data, in the metric of the method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_error: Option<f64>,
     /// How the decomposition was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub svd: Option<SvdPath>,
@@ -142,6 +145,7 @@ pub struct LeftDense {
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) relative_error: f64,
+    pub(crate) output_error: Option<f64>,
     pub(crate) svd: SvdPath,
     pub(crate) elapsed_secs: f64,
     pub(crate) spectrum: Option<Spectrum>,
@@ -168,6 +172,8 @@ impl CompressReport {
                 };
                 let spectrum = outcome.and_then(|o| o.spectrum.clone()).or_else(|| layer.spectrum.clone());
                 let foreseen = layer.spectrum.as_ref().map(|spectrum| spectrum.relative_error(layer.rank));
+                let (foreseen, foreseen_output) =
+                    if layer.metric.is_some() { (None, foreseen) } else { (foreseen, None) };
                 layers.push(LayerReport {
                     layer: (*name).clone(),
                     kind: layer.kind.name(),
@@ -186,6 +192,7 @@ impl CompressReport {
                         Save::Collapsed => unfolding.multiply_adds() as u64,
                     },
                     relative_error: outcome.map(|outcome| outcome.relative_error).or(foreseen),
+                    output_error: outcome.and_then(|outcome| outcome.output_error).or(foreseen_output),
                     svd: outcome.map(|outcome| outcome.svd),
                     tied_with: uses
                         .iter()

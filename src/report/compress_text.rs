@@ -11,7 +11,8 @@ impl CompressReport {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut table = Table::new(&[
+        let calibrated = self.layers.iter().any(|layer| layer.output_error.is_some());
+        let columns = [
             ("layer", Align::Left),
             ("kind", Align::Left),
             ("shape", Align::Left),
@@ -20,10 +21,15 @@ impl CompressReport {
             ("before", Align::Right),
             ("after", Align::Right),
             ("error", Align::Right),
+            ("of output", Align::Right),
             ("time", Align::Right),
-        ]);
+        ];
+        let shown = |index: usize| calibrated || index != 8;
+        let columns: Vec<_> =
+            columns.into_iter().enumerate().filter(|(index, _)| shown(*index)).map(|(_, c)| c).collect();
+        let mut table = Table::new(&columns);
         for layer in &self.layers {
-            table.row([
+            let cells = [
                 layer.layer.clone(),
                 layer.kind.to_owned(),
                 shape(&layer.shape),
@@ -32,8 +38,10 @@ impl CompressReport {
                 units::count(layer.parameters_before),
                 units::count(layer.parameters_after),
                 layer.relative_error.map_or_else(|| "-".to_owned(), units::error),
+                layer.output_error.map_or_else(|| "-".to_owned(), units::error),
                 layer.elapsed_secs.map_or_else(|| "-".to_owned(), units::seconds),
-            ]);
+            ];
+            table.row(cells.into_iter().enumerate().filter(|(index, _)| shown(*index)).map(|(_, c)| c));
         }
         if !table.is_empty() {
             let _ = writeln!(text, "{table}");

@@ -37,6 +37,7 @@ impl TerminalProgress {
 impl Progress for TerminalProgress {
     fn begin(&self, stage: Stage, layers: usize, work: u64) {
         let verb = match stage {
+            Stage::Calibrating => "calibrated",
             Stage::Spectra => "spectrum",
             Stage::Factoring => "factored",
             Stage::Collapsing => "collapsed",
@@ -80,6 +81,26 @@ impl Progress for TerminalProgress {
         } else {
             // A closed stderr is no reason to stop.
             let _ = writeln!(std::io::stderr(), "{place} {what} in {}", units::seconds(event.elapsed_secs));
+        }
+    }
+
+    fn advanced(&self, event: &LayerEvent<'_>, work: u64) {
+        let mut state = self.state();
+        let before = 10 * state.done / state.layers.max(1);
+        state.done += work as usize;
+        let place = format!("{} {}/{}", state.verb, state.done, state.layers);
+        if let Some(bar) = &state.bar {
+            let elapsed = state.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+            bar.set_prefix(format!("{place} {}", event.layer));
+            bar.set_message(format!("{:.0} {}/s", state.done as f64 / elapsed.max(1e-3), event.layer));
+            bar.inc(work);
+        } else if 10 * state.done / state.layers.max(1) > before {
+            let _ = writeln!(
+                std::io::stderr(),
+                "{place} {} in {}",
+                event.layer,
+                units::seconds(event.elapsed_secs)
+            );
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `trainer` | a step: the network, its optimizer, its averages and masks |
 //! | `session`, `folder` | a run, epoch by epoch, and the folder that it is kept in and continued from |
 //! | `evaluation` | loss and accuracy; the statistics of batch normalization without training |
+//! | `text_evaluation`, `similarity` | correlation on pairs of sentences, and perplexity |
 //! | `metrics`, `tensorboard` | records of a run, as JSON lines and as event files |
 //!
 //! Layers and their gradients are in [`crate::layers`].
@@ -34,8 +35,10 @@ mod progress;
 mod pruning;
 mod schedule;
 mod session;
+mod similarity;
 mod slices;
 mod tensorboard;
+mod text_evaluation;
 mod trainer;
 
 pub use accuracy::{Correct, correct};
@@ -61,5 +64,9 @@ pub use progress::{TrainingProgress, Unheard};
 pub use pruning::{Masks, Pruning, PruningSchedule};
 pub use schedule::{LearningRate, Schedule};
 pub use session::{Session, SessionParts};
+pub use similarity::{pearson, spearman};
 pub use tensorboard::EventWriter;
+pub use text_evaluation::{
+    PerplexityEvaluation, SimilarityEvaluation, embed, evaluate_perplexity, evaluate_similarity,
+};
 pub use trainer::{StepOutcome, Trainer};

@@ -3,6 +3,7 @@
 mod convolutions;
 mod errors;
 mod lookups;
+mod metrics;
 mod reference;
 mod sizes;
 mod spectra;

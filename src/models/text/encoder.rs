@@ -1,6 +1,6 @@
 use super::config::{EncoderConfig, EncoderFamily};
 use super::feed_forward::activate;
-use super::network::{Task, TextModel};
+use super::network::{Head, Task, TextModel};
 use super::tokens::Tokens;
 use crate::layers::operations::{Activation, Add, Attention, Lookup, Product};
 use crate::layers::{Builder, Embedding, KeyValues, Linear, Node, RowNorm, Tape};
@@ -279,6 +279,14 @@ impl TextModel for Encoder {
             xs = self.blocks[index.min(self.blocks.len() - 1)].forward(tape, &xs, tokens)?;
         }
         Ok(xs)
+    }
+
+    fn head(&self) -> Head {
+        match (&self.classifier, &self.masked) {
+            (Some(_), _) => Head::Classes,
+            (None, Some(_)) => Head::Vocabulary,
+            (None, None) => Head::Embeddings,
+        }
     }
 
     fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>> {

@@ -16,5 +16,5 @@ mod network;
 mod tokens;
 
 pub use config::{ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, TextConfig};
-pub use network::{Task, TextNetwork};
+pub use network::{Head, Task, TextNetwork};
 pub use tokens::Tokens;

@@ -14,6 +14,11 @@ pub(super) trait TextModel: fmt::Debug {
     /// The last hidden states, `(tokens, d)`.
     fn hidden(&self, tape: &Tape, tokens: &Tokens, keep: Option<&mut KeyValues>) -> Result<Node>;
 
+    /// What it says.
+    fn head(&self) -> Head {
+        Head::Vocabulary
+    }
+
     /// Scores of the vocabulary for rows of hidden states, where there is a head for it.
     fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>>;
 
@@ -21,6 +26,18 @@ pub(super) trait TextModel: fmt::Debug {
     fn class_logits(&self, _tape: &Tape, _hidden: &Node, _tokens: &Tokens) -> Result<Option<Node>> {
         Ok(None)
     }
+}
+
+/// What a network says of tokens, as the heads of its checkpoint have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Head {
+    /// Scores of the vocabulary for each token.
+    Vocabulary,
+    /// Scores of classes for each sequence.
+    Classes,
+    /// There is none: one vector for each sequence, [`TextNetwork::embeddings`].
+    Embeddings,
 }
 
 /// What a network is for, where its checkpoint has no head yet.
@@ -88,6 +105,12 @@ impl TextNetwork {
     #[must_use]
     pub fn config(&self) -> &TextConfig {
         &self.config
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.model.head()
     }
 
     /// All tensors.

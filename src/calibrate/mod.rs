@@ -1,0 +1,19 @@
+//! What a model does with data, for factors that lose little of it.
+//!
+//! The dense model runs over samples, and every layer's inputs are summed up as second moments `H = sum_t x_t x_tᵗ`, in f64;
+//! where outputs are weighed too, the gradients of what the model says are summed up in the same way. Layers with one input
+//! have one `H`. From both, a [`Metric`](crate::decompose::Metric) for each layer follows; how weights are factored in it is
+//! told in [`crate::decompose`], and ranks are chosen in [`crate::plan`].
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `collector` | sums while a computation runs |
+//! | `statistics` | the sums, in memory and in a file, and what follows from them |
+//! | `text` | running over texts |
+
+mod collector;
+mod statistics;
+mod text;
+
+pub use statistics::{Damping, Moments, Statistics, StatisticsError};
+pub use text::{CalibrationProgress, calibrate_text};

@@ -1,0 +1,13 @@
+//! Texts: files of them, their tokens, and what they are labelled with.
+
+mod error;
+mod pairs;
+mod sequences;
+mod source;
+mod tokenizer;
+
+pub use error::TextError;
+pub use pairs::{SentencePair, read_pairs};
+pub use sequences::{sample, windows};
+pub use source::{TextFormat, TextSource, TextSourceError};
+pub use tokenizer::TextTokenizer;

@@ -1,0 +1,114 @@
+//! The command line with calibration, on the smallest network that has a tokenizer.
+
+use assert_cmd::Command;
+use std::path::Path;
+
+const NETWORK: &str = "fixtures/tiny-llama";
+
+fn text(folder: &Path) -> String {
+    let path = folder.join("text.txt");
+    let lines: Vec<String> =
+        (0..60).map(|i| format!("the {} of the {} is to be in it", i % 7, i * i)).collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    path.display().to_string()
+}
+
+fn compress(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::cargo_bin("compress").unwrap().args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn every_method_compresses_and_what_it_did_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (text(folder.path()), |name: &str| folder.path().join(name).display().to_string());
+    let data = format!("text:{file}");
+    let statistics = out("statistics.safetensors");
+    let (code, stdout, stderr) = compress(&[
+        NETWORK,
+        "--layer-keep",
+        "0.5",
+        "--calibrate",
+        &data,
+        "--out",
+        &out("fisher"),
+        "--save-statistics",
+        &statistics,
+    ]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("of output"), "{stdout}");
+    let record = std::fs::read_to_string(folder.path().join("fisher/config.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let recipe = &record["factorization"]["recipe"];
+    assert_eq!(recipe["method"], "fisher");
+    assert!(recipe["calibration"]["data"].is_string());
+    for method in ["diagonal", "whitened", "fisher"] {
+        let target = out(method);
+        let (code, _, stderr) = compress(&[
+            NETWORK,
+            "--layer-keep",
+            "0.5",
+            "--statistics",
+            &statistics,
+            "--method",
+            method,
+            "--out",
+            &target,
+            "--overwrite",
+            "--quiet",
+        ]);
+        assert_eq!(code, 0, "{stderr}");
+        let (code, stdout, stderr) =
+            compress(&["evaluate", &target, "--data", &data, "--max-perplexity", "1e9", "--quiet"]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("perplexity") && stdout.contains("layers factored"), "{stdout}");
+    }
+    // the recipe of the first, repeated with its statistics, gives its bytes
+    let again = out("again");
+    let (code, _, stderr) = compress(&[
+        NETWORK,
+        "--recipe",
+        &out("fisher"),
+        "--statistics",
+        &statistics,
+        "--out",
+        &again,
+        "--quiet",
+    ]);
+    assert_eq!(code, 0, "{stderr}");
+    let bytes = |name: &str| std::fs::read(folder.path().join(name).join("model.safetensors")).unwrap();
+    assert!(bytes("again") == bytes("fisher"));
+    // and the network that it was made of is asked for
+    let (code, _, stderr) =
+        compress(&["fixtures/tiny-gpt2", "--rank", "4", "--statistics", &statistics, "--out", &out("x")]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("are of another model"), "{stderr}");
+}
+
+#[test]
+fn what_cannot_be_calibrated_is_refused_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("text:{}", text(folder.path()));
+    let target = folder.path().join("out").display().to_string();
+    let refused = |arguments: &[&str], code: i32, expected: &str| {
+        let mut all = arguments.to_vec();
+        all.extend(["--out", target.as_str(), "--rank", "4"]);
+        let (found, _, stderr) = compress(&all);
+        assert_eq!(found, code, "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+        assert!(!Path::new(&target).exists());
+    };
+    refused(&["fixtures/tiny-resnet.safetensors", "--calibrate", &data], 1, "with config.json");
+    refused(&["fixtures/tiny-bert", "--calibrate", &data], 1, "there is no tokenizer.json");
+    refused(&["fixtures/tiny-vit", "--calibrate", &data], 1, "model type `vit`, which is not known here");
+    refused(&[NETWORK, "--calibrate", "text:/nowhere"], 1, "cannot read `/nowhere`");
+    refused(&[NETWORK, "--calibrate", "pages:x"], 2, "names no texts");
+    refused(&[NETWORK, "--calibrate", &data, "--method", "plain"], 1, "knows nothing of data");
+    refused(&[NETWORK, "--method", "whitened"], 1, "needs calibration");
+    refused(&[NETWORK, "--calibration-tokens", "9"], 2, "there is no calibration");
+    let empty = folder.path().join("empty.txt");
+    std::fs::write(&empty, "\n").unwrap();
+    let blank = format!("text:{}", empty.display());
+    refused(&[NETWORK, "--calibrate", &blank], 1, "holds no text");
+}
