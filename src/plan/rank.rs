@@ -69,7 +69,9 @@ pub(super) fn shared(
     }
 }
 
-/// Ranks where errors are least: as parts of each layer's whole, or as they are where they are in one unit.
+/// Ranks where errors are least: as parts of each layer's whole; where they are in one unit, between that and as they are,
+/// divided by the root of the whole. As they are they would count on layers' errors to be independent, and on few samples to
+/// tell the smallest: measured, halfway is better than both (BENCHMARKS.md).
 ///
 /// Layers of which no error in that unit is known get their part of the budget first, all the same part.
 fn spectral(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Vec<Option<usize>>> {
@@ -119,7 +121,8 @@ fn choices(layer: &Candidate<'_>, round_to: usize, absolute: bool) -> Vec<Choice
     let error = |rank: usize| {
         layer.spectrum.map_or(0.0, |spectrum| {
             if absolute {
-                return spectrum.tail_squared(rank);
+                let norm = spectrum.norm_squared().sqrt();
+                return if norm > 0.0 { spectrum.tail_squared(rank) / norm } else { 0.0 };
             }
             let error = spectrum.relative_error(rank);
             error * error

@@ -56,10 +56,8 @@ impl TextTokenizer {
         let refuse = |problem: String| TextError::Tokenizer { path: "tokenizer.json".into(), problem };
         let mut inner = self.inner.clone();
         inner.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
-        // Lines together with their ends: what is split at ends of lines is split as a whole would be.
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let encoded = inner.encode_batch_fast(lines, false).map_err(|error| refuse(error.to_string()))?;
-        Ok(encoded.iter().flat_map(tokenizers::Encoding::get_ids).copied().collect())
+        let encoded = inner.encode_fast(text, false).map_err(|error| refuse(error.to_string()))?;
+        Ok(encoded.get_ids().to_vec())
     }
 
     /// The text of tokens, without special ones.

@@ -1,5 +1,6 @@
 use super::stream::{CHUNK, Map, Sums};
 use super::tile::build;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Planes that a task takes at least.
@@ -13,6 +14,25 @@ pub(crate) fn sum_per_channel([n, c, hw]: [usize; 3], dy: &[f32]) -> Vec<f32> {
     let of =
         |channel: usize| sums.iter().skip(channel).step_by(c).map(|&[sum, _]| f64::from(sum)).sum::<f64>();
     (0..c).map(|channel| of(channel) as f32).collect()
+}
+
+/// The sum of rows of so many elements: the gradient of a bias.
+pub(crate) fn sum_rows(width: usize, dy: &[f32]) -> Vec<f32> {
+    let together = planes_together(width).max(64) * width.max(1);
+    let parts: Vec<Vec<f32>> = dy
+        .par_chunks(together)
+        .map(|rows| {
+            let mut sums = vec![0.0; width];
+            for row in rows.chunks_exact(width.max(1)) {
+                for (sum, g) in sums.iter_mut().zip(row) {
+                    *sum += g;
+                }
+            }
+            sums
+        })
+        .collect();
+    let of = |column: usize| parts.iter().map(|part| f64::from(part[column])).sum::<f64>() as f32;
+    (0..width).map(of).collect()
 }
 
 /// `a + b`.

@@ -38,7 +38,7 @@ mod winograd;
 pub(crate) use attention::AttentionShape;
 pub(crate) use convolution::{convolve, convolve_backward_input, effort};
 pub(crate) use correlation::convolve_backward_kernel;
-pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel};
+pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel, sum_rows};
 pub(crate) use normalization::{normalize, normalize_backward, scale_shift};
 pub(crate) use pooling::{global_average, global_average_backward, max_pool, max_pool_backward};
 pub(crate) use product::matmul;

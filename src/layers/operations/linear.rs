@@ -60,18 +60,12 @@ impl Operation for Product {
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
         let [rows, inner, out] = self.sizes(inputs[0].shape, inputs[1].shape)?;
-        let mut ys =
-            kernels::matmul(rows, inner, out, inputs[0].data, false, inputs[1].data, !self.transposed);
-        if let Some(bias) = inputs.get(2) {
-            if bias.data.len() != out {
-                bail!("expected a bias of {out} elements, found {}", bias.data.len());
-            }
-            for row in ys.chunks_exact_mut(out.max(1)) {
-                for (y, b) in row.iter_mut().zip(bias.data) {
-                    *y += b;
-                }
-            }
+        let bias = inputs.get(2).map(|bias| bias.data);
+        if let Some(bias) = bias.filter(|bias| bias.len() != out) {
+            bail!("expected a bias of {out} elements, found {}", bias.len());
         }
+        let (x, w) = (inputs[0].data, inputs[1].data);
+        let ys = kernels::matmul(rows, inner, out, x, false, w, !self.transposed, bias);
         let mut shape = inputs[0].shape.to_vec();
         if let Some(last) = shape.last_mut() {
             *last = out;
@@ -89,25 +83,17 @@ impl Operation for Product {
         let [rows, inner, out] = self.sizes(inputs[0].shape, inputs[1].shape)?;
         let (x, w, dy) = (inputs[0].data, inputs[1].data, gradient.data);
         let mut found = vec![
-            wanted[0].then(|| kernels::matmul(rows, out, inner, dy, false, w, self.transposed)),
+            wanted[0].then(|| kernels::matmul(rows, out, inner, dy, false, w, self.transposed, None)),
             wanted[1].then(|| {
                 if self.transposed {
-                    kernels::matmul(inner, rows, out, x, true, dy, false)
+                    kernels::matmul(inner, rows, out, x, true, dy, false, None)
                 } else {
-                    kernels::matmul(out, rows, inner, dy, true, x, false)
+                    kernels::matmul(out, rows, inner, dy, true, x, false, None)
                 }
             }),
         ];
         if let Some(&wanted) = wanted.get(2) {
-            found.push(wanted.then(|| {
-                let mut sums = vec![0.0; out];
-                for row in dy.chunks_exact(out.max(1)) {
-                    for (sum, g) in sums.iter_mut().zip(row) {
-                        *sum += g;
-                    }
-                }
-                sums
-            }));
+            found.push(wanted.then(|| kernels::sum_rows(out, dy)));
         }
         Ok(found)
     }
