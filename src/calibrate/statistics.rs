@@ -162,13 +162,6 @@ impl Statistics {
         self.layers.values().any(|layer| layer.outputs.is_some())
     }
 
-    /// Bytes that the sums take.
-    #[must_use]
-    pub fn memory_bytes(&self) -> u64 {
-        let outputs = self.layers.values().filter_map(|layer| layer.outputs.as_ref());
-        self.inputs.iter().chain(outputs).map(|moments| 8 * (moments.width() as u64).pow(2)).sum()
-    }
-
     /// The metric of each layer that was reached. Layers with one input share what is computed of it.
     #[must_use]
     pub fn metrics(&self, method: Method, damping: Damping) -> BTreeMap<String, Metric> {

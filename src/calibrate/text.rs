@@ -1,14 +1,12 @@
 use super::collector::Collector;
 use super::statistics::Statistics;
-use crate::layers::Tape;
+use crate::data::token_batches;
+use crate::layers::{Tape, initial};
 use crate::models::{Head, TextNetwork, Tokens};
 use candle_core::{Device, Result, Tensor};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::rc::Rc;
-
-/// Tokens of a batch at most, unless one sequence has more.
-const BATCH_TOKENS: usize = 4096;
 
 /// Hears how many of a calibration's tokens have been run.
 pub trait CalibrationProgress {
@@ -41,7 +39,8 @@ pub fn calibrate_text(
     let collector = Rc::new(Collector::new(network.layers(), &|_| true, threads));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut samples, mut tokens) = (0, 0);
-    for batch in batches(sequences) {
+    for (number, batch) in token_batches(sequences).into_iter().enumerate() {
+        let batch: Vec<Vec<u32>> = batch.into_iter().map(|index| sequences[index].clone()).collect();
         let batch = Tokens::new(&batch)?;
         let observer: Rc<Collector> = Rc::clone(&collector);
         if gradients {
@@ -61,7 +60,7 @@ pub fn calibrate_text(
                 Head::Embeddings => {
                     let vectors = network.embeddings(&tape, &batch)?;
                     let count = vectors.tensor().elem_count();
-                    let probes: Vec<f32> = (0..count).map(|_| normal(&mut random)).collect();
+                    let probes = initial::normal(seed, &format!("probes {number}"), count, 1.0);
                     let probes = Tensor::from_vec(probes, vectors.dims(), &Device::Cpu)?;
                     (vectors, probes)
                 }
@@ -77,25 +76,6 @@ pub fn calibrate_text(
     }
     let (inputs, layers) = collector.finish();
     Ok(Statistics { model: String::new(), data: String::new(), samples, tokens, inputs, layers })
-}
-
-/// Sequences by length, so many together as fit.
-fn batches(sequences: &[Vec<u32>]) -> Vec<Vec<Vec<u32>>> {
-    let mut batches: Vec<Vec<Vec<u32>>> = Vec::new();
-    let mut held = BATCH_TOKENS;
-    for sequence in sequences.iter().filter(|sequence| !sequence.is_empty()) {
-        match batches.last_mut() {
-            Some(batch) if held + sequence.len() <= BATCH_TOKENS => {
-                held += sequence.len();
-                batch.push(sequence.clone());
-            }
-            _ => {
-                held = sequence.len();
-                batches.push(vec![sequence.clone()]);
-            }
-        }
-    }
-    batches
 }
 
 /// The gradient of `-log p(y)` for labels drawn from `p = softmax(logits)`, row by row.
@@ -121,10 +101,4 @@ fn surprise(logits: &Tensor, random: &mut ChaCha8Rng) -> Result<Tensor> {
         row[drawn] -= 1.0;
     }
     Tensor::from_vec(values, (rows, classes), logits.device())
-}
-
-/// A standard normal number (Box, Muller, 1958).
-fn normal(random: &mut ChaCha8Rng) -> f32 {
-    let (radius, angle) = (1.0 - random.random::<f64>(), random.random::<f64>());
-    ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
 }

@@ -116,7 +116,7 @@ pub(super) struct CompressArguments {
     pub(super) statistics: Option<PathBuf>,
 
     /// Write what the model does with the data to this file, for further compressions
-    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", help_heading = "Calibration")]
     pub(super) save_statistics: Option<PathBuf>,
 
     /// Re-estimate batch normalization on training pictures: cifar10:DIR, images:DIR, ...

@@ -212,9 +212,9 @@ pub(super) struct EvaluateArguments {
     /// The architecture, where names and shapes do not tell
     #[arg(long, value_name = "NAME")]
     pub(super) arch: Option<Architecture>,
-    /// Pictures in a batch
-    #[arg(long, value_name = "N", value_parser = positive, default_value = "128")]
-    pub(super) batch_size: usize,
+    /// Pictures in a batch [default: 128]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(super) batch_size: Option<usize>,
     /// Tokens of a window of text [default: 512, or as many as the network takes]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(super) window: Option<usize>,

@@ -84,6 +84,7 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
     ];
     let of_images = [
         ("--arch", arguments.arch.is_some()),
+        ("--batch-size", arguments.batch_size.is_some()),
         ("--workers", arguments.workers.is_some()),
         ("--min-accuracy", arguments.min_accuracy.is_some()),
         ("--device", arguments.device != DeviceName::Cpu),
@@ -97,7 +98,7 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
             refuse(&of_text, "pictures")?;
             let mut options = EvaluateOptions::new(arguments.checkpoint, data);
             options.architecture = arguments.arch;
-            options.batch_size = arguments.batch_size;
+            options.batch_size = arguments.batch_size.unwrap_or(options.batch_size);
             options.limit = arguments.limit;
             options.execution = execution;
             options.device = arguments.device;
@@ -107,10 +108,11 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
         }
         EvaluationData::Text(data) => {
             refuse(&of_images, "text")?;
-            let pairs = data.format == TextFormat::Stsb;
-            let other =
-                if pairs { ("--max-perplexity", of_text[2].1) } else { ("--min-spearman", of_text[1].1) };
-            refuse(&[other], if pairs { "pairs of sentences" } else { "a text" })?;
+            let [window, min_spearman, max_perplexity] = of_text;
+            match data.format {
+                TextFormat::Stsb => refuse(&[window, max_perplexity], "pairs of sentences")?,
+                TextFormat::Text => refuse(&[min_spearman], "a text")?,
+            }
             let mut options = EvaluateTextOptions::new(arguments.checkpoint, data);
             options.limit = arguments.limit;
             options.window = arguments.window;

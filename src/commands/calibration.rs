@@ -1,20 +1,17 @@
 //! What a model does with data, collected or read before its layers are factored.
 
-use super::CommandError;
+use super::{CommandError, side_files};
 use crate::calibrate::{CalibrationProgress, Damping, Statistics, StatisticsError, calibrate_text};
-use crate::checkpoint::Checkpoint;
-use crate::data::{TextSource, TextTokenizer, sample, windows};
+use crate::checkpoint::{Checkpoint, OutputOptions, Staging};
+use crate::data::{TextSource, TextTokenizer, WINDOW, fingerprint_of, sample, windows};
 use crate::decompose::{Method, Metric};
 use crate::layers::{State, keep_freed_memory};
-use crate::models::{Head, TextConfig, TextNetwork};
+use crate::models::{TextConfig, TextNetwork};
 use crate::plan::{CalibrationRule, LayerEvent, Limits, Progress, Recipe, Stage};
 use candle_core::Device;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
-
-/// Tokens of a sample where a language model reads a whole text.
-const WINDOW: usize = 512;
 
 /// Where what a model does with data is taken from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,10 +66,10 @@ impl Calibration {
             return Err(CommandError::Usage(problem));
         };
         let config = TextConfig::from_json(config)?;
-        if let Some(path) = options.save.as_ref().filter(|path| path.exists() && !options.overwrite) {
-            return Err(
-                StatisticsError::from(crate::checkpoint::OutputError::Exists { path: path.clone() }).into()
-            );
+        if let Some(path) = &options.save {
+            let mut target = OutputOptions::file(path);
+            target.overwrite = options.overwrite;
+            Staging::check(&target, &side_files::inputs(checkpoint), &[])?;
         }
         let state = State::read(checkpoint)?;
         let network = TextNetwork::new(&config, &state, &Device::Cpu)?;
@@ -80,7 +77,7 @@ impl Calibration {
         let samples = match &options.data {
             Some(data) => {
                 let drawn = draw(checkpoint, data, &network, &rule)?;
-                let fingerprint = fingerprint(&drawn);
+                let fingerprint = fingerprint_of(&drawn);
                 Some((drawn, fingerprint))
             }
             None => None,
@@ -136,11 +133,6 @@ impl Calibration {
         rule.data = Some(statistics.data.clone());
         let damping = Damping { inputs: rule.input_damping, outputs: rule.output_damping };
         let metrics = statistics.metrics(method, damping);
-        let silent: Vec<&str> = statistics.layers().filter(|layer| !metrics.contains_key(*layer)).collect();
-        if !silent.is_empty() {
-            let layers = silent.join(", ");
-            progress.warn(&format!("calibration says nothing of {layers}: factored as without it"));
-        }
         Ok(Calibrated { metrics, rule })
     }
 }
@@ -167,8 +159,7 @@ fn draw(
 ) -> Result<Vec<Vec<u32>>, CommandError> {
     let longest = network.config().longest();
     let tokenizer = TextTokenizer::open(checkpoint.root(), longest)?;
-    let causal = network.head() == Head::Vocabulary && !matches!(network.config(), TextConfig::Encoder(_));
-    let sequences = if causal {
+    let sequences = if network.is_causal() {
         windows(&tokenizer.encode_all(&data.whole()?)?, WINDOW.min(longest))
     } else {
         tokenizer.encode(&data.texts()?)?
@@ -179,21 +170,4 @@ fn draw(
         return Err(CommandError::Unfit { problems: vec![problem] });
     }
     Ok(sample(sequences, rule.samples, rule.seed))
-}
-
-/// A number for samples, in hexadecimal: FNV-1a.
-fn fingerprint(samples: &[Vec<u32>]) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |number: u32| {
-        for byte in number.to_le_bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
-    for sample in samples {
-        add(sample.len() as u32);
-        for &token in sample {
-            add(token);
-        }
-    }
-    format!("{hash:016x}")
 }

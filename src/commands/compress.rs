@@ -118,15 +118,12 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         Some(data) => Some(Recalibration::new(&checkpoint, data)?),
         None => None,
     };
-    let (recipe, metrics) = match calibration(&checkpoint, options)? {
-        Some(calibration) => {
-            let Calibrated { metrics, rule } = calibration.run(options.limits, progress)?;
-            (Recipe { calibration: Some(rule), ..options.recipe.clone() }, metrics)
-        }
-        None => (options.recipe.clone(), BTreeMap::new()),
-    };
     let plan_options = PlanOptions::new(options.limits, options.spectra);
-    let plan = Plan::in_metrics(&checkpoint, &recipe, &plan_options, &metrics, progress)?;
+    let calibrated = match calibration(&checkpoint, options, &plan_options)? {
+        Some(calibration) => Some(calibration.run(options.limits, progress)?),
+        None => None,
+    };
+    let plan = plan(&checkpoint, options, &plan_options, calibrated, progress)?;
     let recipe = plan.recipe.to_json();
     let input = options.source.to_string();
     let Some(mut output) = output.filter(|_| !options.dry_run) else {
@@ -169,23 +166,50 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     Ok(report)
 }
 
-/// What calibration needs, where a method asks for it.
+/// What calibration needs, where a method asks for it; refused here is what would be refused after it.
 fn calibration(
     checkpoint: &Checkpoint,
     options: &CompressOptions,
+    plan_options: &PlanOptions,
 ) -> Result<Option<Calibration>, CommandError> {
-    let (method, given) = (options.recipe.method, &options.calibration);
-    match (method, given.is_given()) {
-        (Method::Plain, false) => Ok(None),
-        (Method::Plain, true) => Err(CommandError::Usage(
-            "method `plain` knows nothing of data: leave the calibration out".to_owned(),
-        )),
-        (method, false) => Err(CommandError::Usage(format!(
-            "method `{}` needs calibration: --calibrate text:FILE, or --statistics FILE",
-            method.name()
-        ))),
-        (_, true) => Calibration::new(checkpoint, given, &options.recipe).map(Some),
+    let (recipe, given) = (&options.recipe, &options.calibration);
+    if !given.is_given() {
+        return Ok(None);
     }
+    if recipe.method == Method::Plain {
+        let problem = "method `plain` knows nothing of data: leave the calibration out".to_owned();
+        return Err(CommandError::Usage(problem));
+    }
+    if let (Some(save), Some(output)) = (&given.save, &options.output)
+        && save.starts_with(output)
+    {
+        let problem = format!("the statistics `{}` lie inside the output", save.display());
+        return Err(CommandError::Usage(problem));
+    }
+    Plan::check(checkpoint, recipe, plan_options)?;
+    Calibration::new(checkpoint, given, recipe).map(Some)
+}
+
+/// The plan, in the metrics of calibration where there is one.
+fn plan(
+    checkpoint: &Checkpoint,
+    options: &CompressOptions,
+    plan_options: &PlanOptions,
+    calibrated: Option<Calibrated>,
+    progress: &dyn Progress,
+) -> Result<Plan, CommandError> {
+    let Some(Calibrated { metrics, rule }) = calibrated else {
+        return Ok(Plan::new(checkpoint, &options.recipe, plan_options, progress)?);
+    };
+    let recipe = Recipe { calibration: Some(rule), ..options.recipe.clone() };
+    let plan = Plan::in_metrics(checkpoint, &recipe, plan_options, &metrics, progress)?;
+    let unknown: Vec<&str> =
+        plan.layers.iter().filter(|layer| layer.metric.is_none()).map(|layer| layer.layer.as_str()).collect();
+    if !unknown.is_empty() {
+        let layers = unknown.join(", ");
+        progress.warn(&format!("calibration says nothing of {layers}: factored as without it"));
+    }
+    Ok(plan)
 }
 
 fn output_options(

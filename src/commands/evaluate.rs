@@ -3,7 +3,7 @@ use crate::checkpoint::Source;
 use crate::data::{DataSource, Normalization, Split};
 use crate::layers::{Execution, keep_freed_memory};
 use crate::models::Architecture;
-use crate::report::EvaluateReport;
+use crate::report::{EvaluateReport, Evaluated};
 use crate::train::{self, TrainingProgress};
 
 /// What [`evaluate`] is to do.
@@ -74,14 +74,10 @@ pub fn evaluate(
     progress.pass("evaluating", loader.samples_per_epoch());
     let evaluation = train::evaluate(&network, &loader, &device, |images| progress.seen(images))?;
     progress.passed();
-    let mut report = EvaluateReport::new(
-        options.source.to_string(),
-        &network,
-        options.data.to_string(),
-        state.size_bytes(),
-        multiply_adds,
-        &evaluation,
-    );
+    let names = [options.source.to_string(), network.architecture().to_string(), options.data.to_string()];
+    let (layers, parameters) = (network.layers(), network.parameters());
+    let evaluated = Evaluated::new(names, layers, parameters, state.size_bytes(), multiply_adds);
+    let mut report = EvaluateReport::new(evaluated, &evaluation);
     if let Some(least) = options.min_accuracy {
         report.require_accuracy(least);
     }

@@ -1,15 +1,13 @@
 use super::CommandError;
 use crate::checkpoint::{Checkpoint, Source};
-use crate::data::{TextFormat, TextSource, TextTokenizer, read_pairs, windows};
+use crate::data::{TextFormat, TextSource, TextTokenizer, WINDOW, read_pairs, windows};
 use crate::layers::{Builder, Execution, State, Tape, keep_freed_memory};
 use crate::models::{Head, Task, TextConfig, TextNetwork, Tokens};
-use crate::report::{EvaluateTextReport, TextMeasure};
+use crate::report::{EvaluateTextReport, Evaluated, TextMeasure};
 use crate::train::{TrainingProgress, evaluate_perplexity, evaluate_similarity};
 use candle_core::Device;
 use serde_json::Value;
 
-/// Tokens of a window of text, where nothing else is said.
-const WINDOW: usize = 512;
 /// Tokens on which multiply-adds are counted.
 const COUNTED: usize = 64;
 
@@ -88,7 +86,7 @@ pub fn evaluate_text(
             (sequences, TextMeasure::Similarity(found))
         }
         TextFormat::Text => {
-            if network.head() != Head::Vocabulary || matches!(config, TextConfig::Encoder(_)) {
+            if !network.is_causal() {
                 let problem = "perplexity needs a language model that reads from left to right".to_owned();
                 return Err(CommandError::Unfit { problems: vec![problem] });
             }
@@ -103,15 +101,11 @@ pub fn evaluate_text(
     };
     progress.passed();
     let architecture = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
-    let mut report = EvaluateTextReport::new(
-        options.source.to_string(),
-        architecture,
-        &network,
-        options.data.to_string(),
-        state.size_bytes(),
-        multiply_adds(&network, &counted)?,
-        measured,
-    );
+    let names = [options.source.to_string(), architecture.to_owned(), options.data.to_string()];
+    let (layers, parameters) = (network.layers(), network.parameters());
+    let multiply_adds = multiply_adds(&network, &counted)?;
+    let evaluated = Evaluated::new(names, layers, parameters, state.size_bytes(), multiply_adds);
+    let mut report = EvaluateTextReport::new(evaluated, measured);
     if let Some(least) = options.min_spearman {
         report.require_spearman(least);
     }

@@ -115,17 +115,6 @@ impl Metric {
         self.method == Method::Fisher
     }
 
-    /// Bytes of both sides.
-    #[must_use]
-    pub fn memory_bytes(&self) -> u64 {
-        let side = |side: &Side| match side {
-            Side::Identity => 0,
-            Side::Diagonal(scales) => 8 * scales.len() as u64,
-            Side::Full(factors) => 16 * (factors.lower().nrows() as u64).pow(2),
-        };
-        side(&self.outputs) + side(&self.inputs)
-    }
-
     fn check(&self, unfolding: &Unfolding) -> Result<(), DecomposeError> {
         let fits = |side: &Side, size: usize| match side {
             Side::Identity => true,

@@ -2,6 +2,7 @@ use super::batch_norm::BatchNorm;
 use super::chain::{Chain, Execution};
 use super::convolution::Conv2d;
 use super::embedding::Embedding;
+use super::initial;
 use super::linear::Linear;
 use super::operations::Convolution;
 use super::parameters::{Parameters, Role};
@@ -145,23 +146,7 @@ impl<'a> Builder<'a> {
         let path = self.path(name);
         match self.shared.borrow().source {
             Source::Checkpoint(state) => {
-                state.modules.contains_key(&path)
-                    || ["weight", "bias"]
-                        .iter()
-                        .any(|part| state.tensors.contains_key(&format!("{path}.{part}")))
-            }
-            Source::Fresh(_) => false,
-        }
-    }
-
-    /// Whether the checkpoint has a tensor of this name, or a factored layer in its place.
-    #[must_use]
-    pub fn holds(&self, name: &str) -> bool {
-        let path = self.path(name);
-        let layer = path.strip_suffix(".weight").unwrap_or(&path);
-        match self.shared.borrow().source {
-            Source::Checkpoint(state) => {
-                state.tensors.contains_key(&path) || state.modules.contains_key(layer)
+                state.modules.contains_key(&path) || state.tensors.contains_key(&format!("{path}.weight"))
             }
             Source::Fresh(_) => false,
         }
@@ -195,7 +180,7 @@ impl<'a> Builder<'a> {
             Source::Checkpoint(state) => state,
             Source::Fresh(seed) => {
                 let tensor =
-                    initial(&path, shape, role, seed, shared.deviation)?.to_device(&shared.device)?;
+                    initial::tensor(&path, shape, role, seed, shared.deviation)?.to_device(&shared.device)?;
                 return shared.built.parameters.insert(&path, &tensor, role);
             }
         };
@@ -278,6 +263,17 @@ impl<'a> Builder<'a> {
         let here = self.pp(name);
         let (weight, bias) = here.weight(Layout::Linear, &[out_features, in_features], 1, bias)?;
         Ok(Linear::new(weight, bias, false).with_execution(self.shared.borrow().execution))
+    }
+
+    /// A linear layer named `name` whose bias has another layer's name.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn linear_with_bias(&self, name: &str, in_features: usize, bias: Var) -> Result<Linear> {
+        let shape = [bias.elem_count(), in_features];
+        let (weight, _) = self.pp(name).weight(Layout::Linear, &shape, 1, false)?;
+        Ok(Linear::new(weight, Some(bias), false).with_execution(self.shared.borrow().execution))
     }
 
     /// A linear layer named `name`, its weight stored `(in, out)`.
@@ -390,26 +386,5 @@ impl<'a> Builder<'a> {
         }
         let (architecture, problems) = (architecture.to_owned(), shared.problems.clone());
         Err(BuildError { architecture, problems, unexpected })
-    }
-}
-
-/// The value that a tensor starts with.
-fn initial(name: &str, shape: &[usize], role: Role, seed: u64, deviation: Option<f64>) -> Result<Tensor> {
-    let count: usize = shape.iter().product();
-    let constant = |value: f32| Tensor::from_vec(vec![value; count], shape, &Device::Cpu);
-    match role {
-        Role::Bias => constant(0.0),
-        Role::Normalization | Role::Statistic => {
-            // Scales and variances start at one, shifts and means at zero.
-            let one =
-                (name.ends_with("weight") && role == Role::Normalization) || name.ends_with("running_var");
-            constant(if one { 1.0 } else { 0.0 })
-        }
-        Role::Weight | Role::Factor => {
-            let fan_in: usize = shape.iter().skip(1).product();
-            let deviation = deviation.unwrap_or_else(|| (2.0 / fan_in.max(1) as f64).sqrt());
-            let values = super::initial::normal(seed, name, count, deviation);
-            Tensor::from_vec(values, shape, &Device::Cpu)
-        }
     }
 }

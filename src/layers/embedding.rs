@@ -74,13 +74,13 @@ impl Embedding {
 }
 
 impl Embedding {
-    /// The scores of each row of the vocabulary for each row of the input, `(..., d) -> (..., vocabulary)`: the head of a
-    /// language model that shares this weight.
+    /// The scores of each row of the vocabulary for each row of the input, `(..., d) -> (..., vocabulary)`, and a bias: the
+    /// head of a language model that shares this weight.
     ///
     /// # Errors
     ///
     /// - an input whose last axis is not `d`
-    pub fn scores_on(&self, tape: &Tape, xs: &Node) -> Result<Node> {
+    pub fn scores_on(&self, tape: &Tape, xs: &Node, bias: Option<&Var>) -> Result<Node> {
         let (table, rest) = match &self.weight {
             Weight::Dense(table) => (table, &[][..]),
             Weight::Factored(chain) => (&chain.factors()[0], &chain.factors()[1..]),
@@ -89,7 +89,9 @@ impl Embedding {
         for factor in rest.iter().rev() {
             ys = tape.apply(Product::new(true), &[&ys, &tape.parameter(factor)])?;
         }
-        tape.apply(Product::new(false), &[&ys, &tape.parameter(table)])
+        let (table, bias) = (tape.parameter(table), bias.map(|bias| tape.parameter(bias)));
+        let inputs: Vec<&Node> = [&ys, &table].into_iter().chain(&bias).collect();
+        tape.apply(Product::new(false), &inputs)
     }
 }
 

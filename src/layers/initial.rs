@@ -1,5 +1,7 @@
-//! Random numbers for initial weights.
+//! Initial weights.
 
+use super::parameters::Role;
+use candle_core::{Device, Result, Tensor};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,4 +25,31 @@ pub(crate) fn normal(seed: u64, name: &str, count: usize, deviation: f64) -> Vec
 fn stream(name: &str) -> u64 {
     name.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The value that a tensor starts with.
+pub(super) fn tensor(
+    name: &str,
+    shape: &[usize],
+    role: Role,
+    seed: u64,
+    deviation: Option<f64>,
+) -> Result<Tensor> {
+    let count: usize = shape.iter().product();
+    let constant = |value: f32| Tensor::from_vec(vec![value; count], shape, &Device::Cpu);
+    match role {
+        Role::Bias => constant(0.0),
+        Role::Normalization | Role::Statistic => {
+            // Scales and variances start at one, shifts and means at zero.
+            let one =
+                (name.ends_with("weight") && role == Role::Normalization) || name.ends_with("running_var");
+            constant(if one { 1.0 } else { 0.0 })
+        }
+        Role::Weight | Role::Factor => {
+            let fan_in: usize = shape.iter().skip(1).product();
+            let deviation = deviation.unwrap_or_else(|| (2.0 / fan_in.max(1) as f64).sqrt());
+            let values = normal(seed, name, count, deviation);
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
 //! | `sequences`, `key_values` | sequences of tokens that lie behind each other; what they leave for later tokens |
-//! | `tape`, `operation`, `bridge` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
+//! | `tape`, `gradients`, `observer`, `operation`, `bridge` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
 //! | `operations` | what layers are computed by |
 //! | `geometry`, `kernels` | convolutions and normalization as loops over slices |
 //!
@@ -72,11 +72,13 @@ mod chain;
 mod convolution;
 mod embedding;
 mod geometry;
+mod gradients;
 pub(crate) mod initial;
 mod kernels;
 mod key_values;
 mod linear;
 mod matrices;
+mod observer;
 mod operation;
 pub mod operations;
 mod parameters;
@@ -92,14 +94,16 @@ pub use chain::{Chain, Diagnostics, Execution};
 pub use convolution::{Conv1d, Conv2d};
 pub use embedding::Embedding;
 pub use geometry::Geometry;
+pub use gradients::Gradients;
 pub use kernels::keep_freed_memory;
 pub use key_values::KeyValues;
 pub use linear::Linear;
+pub use observer::Observer;
 pub use operation::{Needs, Operation, View};
 pub use operations::Convolution;
 pub use parameters::{Parameter, Parameters, Role};
 pub use row_norm::RowNorm;
 pub use sequences::Sequences;
 pub use state::{State, StateError, Stored};
-pub use tape::{Gradients, Node, Observer, Tape};
+pub use tape::{Node, Tape};
 pub use weight::Weight;

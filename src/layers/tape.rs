@@ -1,8 +1,9 @@
 use super::bridge::Bridge;
 use super::geometry::Geometry;
+use super::gradients::Gradients;
 use super::kernels;
+use super::observer::Observer;
 use super::operation::{Operation, View};
-use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, TensorId, Var, bail};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -41,24 +42,6 @@ enum Mode {
     Record(RefCell<Record>),
     /// Candle keeps it.
     Candle,
-}
-
-/// Sees what goes into dense layers while a computation runs, and the gradients of what comes out of them while it runs
-/// backwards. A layer is told by its weight.
-pub trait Observer: fmt::Debug {
-    /// What a layer is applied to; the geometry is a convolution's.
-    ///
-    /// # Errors
-    ///
-    /// - a device that fails
-    fn input(&self, weight: TensorId, input: &Tensor, geometry: Option<&Geometry>) -> Result<()>;
-
-    /// The gradient of what a layer gave.
-    ///
-    /// # Errors
-    ///
-    /// - a device that fails
-    fn gradient(&self, weight: TensorId, gradient: &Tensor) -> Result<()>;
 }
 
 #[derive(Debug, Default)]
@@ -318,12 +301,12 @@ impl Tape {
         }
         let Mode::Record(record) = self.mode else {
             let inner = (&result.tensor * gradient)?.sum_all()?;
-            return Ok(Gradients(Found::Candle(inner.backward()?)));
+            return Ok(Gradients::candle(inner.backward()?));
         };
         let observer = self.observer;
         let Record { steps, slots, parameters, .. } = record.into_inner();
         let Some(start) = result.slot else {
-            return Ok(Gradients(Found::Own(HashMap::new())));
+            return Ok(Gradients::own(HashMap::new()));
         };
         let mut gradients: Vec<Option<Tensor>> = vec![None; slots];
         gradients[start] = Some(gradient.clone());
@@ -349,7 +332,7 @@ impl Tape {
             }
         }
         let found = parameters.into_iter().filter_map(|(id, slot)| Some((id, gradients[slot].take()?)));
-        Ok(Gradients(Found::Own(found.collect())))
+        Ok(Gradients::own(found.collect()))
     }
 }
 
@@ -401,37 +384,4 @@ pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &'a Layout) -> Result<Vi
         bail!("expected a contiguous tensor");
     };
     Ok(View { data: &storage.as_slice::<f32>()?[start..end], shape: layout.dims() })
-}
-
-/// The gradients of variables.
-#[derive(Debug)]
-pub struct Gradients(Found);
-
-#[derive(Debug)]
-enum Found {
-    Own(HashMap<TensorId, Tensor>),
-    Candle(GradStore),
-}
-
-impl Gradients {
-    /// The gradient of a variable, if the result depends on it.
-    #[must_use]
-    pub fn get(&self, var: &Var) -> Option<&Tensor> {
-        match &self.0 {
-            Found::Own(found) => found.get(&var.id()),
-            Found::Candle(store) => store.get(var.as_tensor()),
-        }
-    }
-
-    /// Replaces the gradient of a variable.
-    pub fn insert(&mut self, var: &Var, gradient: Tensor) {
-        match &mut self.0 {
-            Found::Own(found) => {
-                found.insert(var.id(), gradient);
-            }
-            Found::Candle(store) => {
-                store.insert(var.as_tensor(), gradient);
-            }
-        }
-    }
 }

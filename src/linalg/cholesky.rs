@@ -13,8 +13,6 @@ const MOST_TRIES: i32 = 40;
 pub struct Cholesky {
     lower: Mat<f64>,
     inverse: Mat<f64>,
-    /// What was added to the diagonal.
-    added: f64,
 }
 
 impl Cholesky {
@@ -62,7 +60,7 @@ impl Cholesky {
                 }
                 let mut inverse = Mat::<f64>::zeros(n, n);
                 invert_lower_triangular(inverse.as_mut(), lower.as_ref(), Par::Seq);
-                return Some(Self { lower, inverse, added });
+                return Some(Self { lower, inverse });
             }
         }
         None
@@ -78,11 +76,5 @@ impl Cholesky {
     #[must_use]
     pub fn inverse(&self) -> MatRef<'_, f64> {
         self.inverse.as_ref()
-    }
-
-    /// What was added to the diagonal.
-    #[must_use]
-    pub fn added(&self) -> f64 {
-        self.added
     }
 }

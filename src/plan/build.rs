@@ -11,7 +11,7 @@ use super::spectra;
 use super::tensor::{TensorPlan, tensor_plan};
 use super::totals::Totals;
 use crate::checkpoint::{Checkpoint, OutputTensor};
-use crate::decompose::{Metric, Scheme, Unfolding};
+use crate::decompose::{Method, Metric, Scheme, Unfolding};
 use crate::linalg::Spectrum;
 use std::collections::BTreeMap;
 
@@ -93,6 +93,9 @@ impl Plan {
         options: &PlanOptions,
         progress: &dyn Progress,
     ) -> Result<Self, PlanError> {
+        if recipe.method != Method::Plain {
+            return Err(PlanError::NotCalibrated { method: recipe.method.name() });
+        }
         Self::in_metrics(checkpoint, recipe, options, &BTreeMap::new(), progress)
     }
 
@@ -108,33 +111,11 @@ impl Plan {
         metrics: &BTreeMap<String, Metric>,
         progress: &dyn Progress,
     ) -> Result<Self, PlanError> {
-        if let Some(record) = checkpoint.record() {
-            let checkpoint = checkpoint.source().to_string();
-            return Err(PlanError::AlreadyFactored { checkpoint, modules: record.modules.len() });
-        }
-        recipe.check()?;
-        if let Some(rule) = recipe.rules.iter().find(|rule| !options.overcomplete && rule.is_overcomplete()) {
-            let asked = match rule.rank {
-                Some(RankRule::RankRatio(ratio)) if ratio > 1.0 => format!("rank_ratio {ratio}"),
-                _ => "scheme `deep`".to_owned(),
-            };
-            return Err(PlanError::Overcomplete { asked });
-        }
-        let mut catalog = Catalog::new(checkpoint)?;
-        let facts = select::convolution_facts(&catalog, recipe)?;
-        for (name, facts) in &facts {
-            if let Some(groups) = facts.groups {
-                catalog.set_groups(name, groups);
-            }
-        }
-        let selections = select::select(&catalog, recipe)?;
-        let mut dense: BTreeMap<String, Reason> = BTreeMap::new();
-        let mut drafts = drafts(&catalog, recipe, &selections, &facts, &mut dense)?;
+        let Drawn { catalog, mut drafts, dense } = draw(checkpoint, recipe, options)?;
         for draft in &mut drafts {
             let matrix = draft.unfolding.scheme() == Scheme::Matrix;
             draft.metric = metrics.get(&draft.entry.layer).filter(|_| matrix).cloned();
         }
-        refuse_ranks(&drafts, recipe)?;
         add_spectra(checkpoint, &mut drafts, recipe, options, progress)?;
         assign_ranks(&catalog, &mut drafts, recipe)?;
         let mut plan = finish(&catalog, drafts, dense, recipe);
@@ -147,10 +128,53 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Refuses what [`Plan::new`] refuses before it computes anything, for work that has to come first.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Plan::new`], but for budgets and memory
+    pub fn check(checkpoint: &Checkpoint, recipe: &Recipe, options: &PlanOptions) -> Result<(), PlanError> {
+        draw(checkpoint, recipe, options).map(drop)
+    }
+
     /// Everything that will be written, in order.
     pub fn outputs(&self) -> impl Iterator<Item = &OutputTensor> {
         self.tensors.iter().flat_map(|tensor| &tensor.outputs)
     }
+}
+
+/// What is known of a checkpoint before anything is computed: the layers that will be factored, and why others will not.
+struct Drawn {
+    catalog: Catalog,
+    drafts: Vec<Draft>,
+    dense: BTreeMap<String, Reason>,
+}
+
+fn draw(checkpoint: &Checkpoint, recipe: &Recipe, options: &PlanOptions) -> Result<Drawn, PlanError> {
+    if let Some(record) = checkpoint.record() {
+        let checkpoint = checkpoint.source().to_string();
+        return Err(PlanError::AlreadyFactored { checkpoint, modules: record.modules.len() });
+    }
+    recipe.check()?;
+    if let Some(rule) = recipe.rules.iter().find(|rule| !options.overcomplete && rule.is_overcomplete()) {
+        let asked = match rule.rank {
+            Some(RankRule::RankRatio(ratio)) if ratio > 1.0 => format!("rank_ratio {ratio}"),
+            _ => "scheme `deep`".to_owned(),
+        };
+        return Err(PlanError::Overcomplete { asked });
+    }
+    let mut catalog = Catalog::new(checkpoint)?;
+    let facts = select::convolution_facts(&catalog, recipe)?;
+    for (name, facts) in &facts {
+        if let Some(groups) = facts.groups {
+            catalog.set_groups(name, groups);
+        }
+    }
+    let selections = select::select(&catalog, recipe)?;
+    let mut dense: BTreeMap<String, Reason> = BTreeMap::new();
+    let drafts = drafts(&catalog, recipe, &selections, &facts, &mut dense)?;
+    refuse_ranks(&drafts, recipe)?;
+    Ok(Drawn { catalog, drafts, dense })
 }
 
 fn drafts(

@@ -155,6 +155,12 @@ pub enum PlanError {
         #[source]
         source: DecomposeError,
     },
+    /// A method that knows the data, and no data.
+    #[error("method `{method}` needs calibration")]
+    NotCalibrated {
+        /// The method.
+        method: &'static str,
+    },
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -181,6 +187,11 @@ impl PlanError {
             }
             Self::Overcomplete { .. } => Some(
                 "they are for training, and collapsed after it: `compress finetune`, `compress train`"
+                    .to_owned(),
+            ),
+            Self::NotCalibrated { .. } => Some(
+                "`compress --calibrate text:FILE` runs the model over texts, `--statistics FILE` takes what an earlier run saw; \
+                 `compress finetune` takes what they factored"
                     .to_owned(),
             ),
             Self::Memory { .. } => Some("raise `--memory-limit` or ignore the layer".to_owned()),

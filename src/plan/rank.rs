@@ -88,15 +88,18 @@ fn spectral(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Ve
     let part = budget as f64 / cost(&(0..layers.len()).collect::<Vec<_>>()).max(1) as f64;
     let others: Vec<Candidate<'_>> = unknown.iter().map(|&i| layers[i]).collect();
     let least: u64 = others.iter().map(|layer| least_cost(layer, round_to)).sum();
+    let known_layers: Vec<&Candidate<'_>> = known.iter().map(|&i| &layers[i]).collect();
+    let spent = |ranks: &[Option<usize>]| -> u64 {
+        let costs = others.iter().zip(ranks);
+        costs.map(|(layer, rank)| rank.map_or_else(|| layer.dense_cost(), |rank| layer.cost(rank))).sum()
+    };
+    // Where that leaves too little for the others' least ranks, these get their least too.
     let for_others = ((part * cost(&unknown) as f64) as u64).max(least);
-    let others = uniform(&others, for_others, round_to)?;
-    let spent: u64 = unknown
-        .iter()
-        .zip(&others)
-        .map(|(&i, rank)| rank.map_or_else(|| layers[i].dense_cost(), |rank| layers[i].cost(rank)))
-        .sum();
-    let rest =
-        by_error(&known.iter().map(|&i| &layers[i]).collect::<Vec<_>>(), budget.checked_sub(spent)?, true)?;
+    let (others, rest) = [for_others, least].into_iter().find_map(|for_others| {
+        let found = uniform(&others, for_others, round_to)?;
+        let rest = by_error(&known_layers, budget.checked_sub(spent(&found))?, true)?;
+        Some((found, rest))
+    })?;
     let mut ranks = vec![None; layers.len()];
     for (i, rank) in known.into_iter().zip(rest).chain(unknown.into_iter().zip(others)) {
         ranks[i] = rank;
@@ -190,6 +193,44 @@ fn uniform(layers: &[Candidate<'_>], budget: u64, round_to: usize) -> Option<Vec
 mod tests {
     use super::*;
     use crate::decompose::{Layout, Scheme};
+
+    #[test]
+    fn layers_without_a_common_unit_get_their_part_and_the_budget_is_never_exceeded() {
+        let shapes = [[40usize, 60], [60, 40], [30, 30], [50, 20]];
+        let unfoldings: Vec<Unfolding> =
+            shapes.iter().map(|s| Unfolding::new(Layout::Linear, Scheme::Matrix, s, 1).unwrap()).collect();
+        // The second layer's errors are a hundred times the first's, and its spectrum the same.
+        let spectrum = |scale: f64| Spectrum::new((1..=40).map(|i| scale / f64::from(i)).collect());
+        let spectra = [spectrum(1.0), spectrum(10.0)];
+        let layers: Vec<Candidate<'_>> = unfoldings
+            .iter()
+            .enumerate()
+            .map(|(i, unfolding)| Candidate {
+                unfolding,
+                spectrum: spectra.get(i),
+                uses: 1,
+                is_common: i < 2,
+            })
+            .collect();
+        let cost =
+            |i: usize, rank: Option<usize>| rank.map_or(layers[i].dense_cost(), |rank| layers[i].cost(rank));
+        let dense: u64 = layers.iter().map(Candidate::dense_cost).sum();
+        let least: u64 = layers.iter().map(|layer| least_cost(layer, 1)).sum();
+        assert!(shared(&layers, least - 1, Allocate::Spectral, 1).is_none());
+        assert!(shared(&layers, least, Allocate::Spectral, 1).is_some());
+        for percent in [10, 35, 50, 75, 90] {
+            let budget = dense * percent / 100;
+            let ranks = shared(&layers, budget, Allocate::Spectral, 1).unwrap();
+            let spent: u64 = ranks.iter().enumerate().map(|(i, &rank)| cost(i, rank)).sum();
+            assert!(spent <= budget && budget - spent < 200, "{percent} %: {spent} of {budget}");
+            let [first, second] = [0, 1].map(|i| cost(i, ranks[i]));
+            assert!(second > first, "{percent} %: {ranks:?}");
+            for i in [2, 3] {
+                let part = cost(i, ranks[i]) as f64 / layers[i].dense_cost() as f64;
+                assert!((part - percent as f64 / 100.0).abs() < 0.12, "{percent} %: {part}");
+            }
+        }
+    }
 
     #[test]
     fn uniform_spends_the_budget_and_never_more() {

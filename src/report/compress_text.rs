@@ -11,8 +11,9 @@ impl CompressReport {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
+        // What a method that knows the data made of outputs, where there is one.
         let calibrated = self.layers.iter().any(|layer| layer.output_error.is_some());
-        let columns = [
+        let mut columns = vec![
             ("layer", Align::Left),
             ("kind", Align::Left),
             ("shape", Align::Left),
@@ -21,15 +22,13 @@ impl CompressReport {
             ("before", Align::Right),
             ("after", Align::Right),
             ("error", Align::Right),
-            ("of output", Align::Right),
-            ("time", Align::Right),
         ];
-        let shown = |index: usize| calibrated || index != 8;
-        let columns: Vec<_> =
-            columns.into_iter().enumerate().filter(|(index, _)| shown(*index)).map(|(_, c)| c).collect();
+        columns.extend(calibrated.then_some(("of output", Align::Right)));
+        columns.push(("time", Align::Right));
         let mut table = Table::new(&columns);
+        let error = |error: Option<f64>| error.map_or_else(|| "-".to_owned(), units::error);
         for layer in &self.layers {
-            let cells = [
+            let mut cells = vec![
                 layer.layer.clone(),
                 layer.kind.to_owned(),
                 shape(&layer.shape),
@@ -37,11 +36,11 @@ impl CompressReport {
                 layer.rank.to_string(),
                 units::count(layer.parameters_before),
                 units::count(layer.parameters_after),
-                layer.relative_error.map_or_else(|| "-".to_owned(), units::error),
-                layer.output_error.map_or_else(|| "-".to_owned(), units::error),
-                layer.elapsed_secs.map_or_else(|| "-".to_owned(), units::seconds),
+                error(layer.relative_error),
             ];
-            table.row(cells.into_iter().enumerate().filter(|(index, _)| shown(*index)).map(|(_, c)| c));
+            cells.extend(calibrated.then(|| error(layer.output_error)));
+            cells.push(layer.elapsed_secs.map_or_else(|| "-".to_owned(), units::seconds));
+            table.row(cells);
         }
         if !table.is_empty() {
             let _ = writeln!(text, "{table}");

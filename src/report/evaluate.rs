@@ -1,6 +1,5 @@
 use super::checks::CheckResult;
-use super::{count, size};
-use crate::models::Network;
+use super::evaluated::Evaluated;
 use crate::train::Evaluation;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -9,28 +8,9 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct EvaluateReport {
-    /// The version of the report's form.
-    pub schema_version: u32,
-    /// Always `evaluate`.
-    pub command: &'static str,
-    /// The program, with its version.
-    pub tool: &'static str,
-    /// The checkpoint.
-    pub input: String,
-    /// What network it is.
-    pub architecture: String,
-    /// The data.
-    pub data: String,
-    /// Layers that are factored, and layers with a weight.
-    pub factored_layers: usize,
-    /// Layers with a weight.
-    pub layers: usize,
-    /// Trained parameters.
-    pub parameters: usize,
-    /// Multiply-adds for one picture.
-    pub multiply_adds: u64,
-    /// Bytes of all tensors.
-    pub size_bytes: u64,
+    /// Of what.
+    #[serde(flatten)]
+    pub network: Evaluated,
     /// What was measured.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -41,30 +21,9 @@ pub struct EvaluateReport {
 }
 
 impl EvaluateReport {
-    pub(crate) fn new(
-        input: String,
-        network: &Network,
-        data: String,
-        size_bytes: u64,
-        multiply_adds: u64,
-        evaluation: &Evaluation,
-    ) -> Self {
-        Self {
-            schema_version: super::SCHEMA_VERSION,
-            command: "evaluate",
-            tool: crate::TOOL,
-            input,
-            architecture: network.architecture().to_string(),
-            data,
-            factored_layers: network.layers().iter().filter(|layer| layer.weight.chain().is_some()).count(),
-            layers: network.layers().len(),
-            parameters: network.parameters().count(),
-            multiply_adds,
-            size_bytes,
-            evaluation: *evaluation,
-            images_per_sec: evaluation.images_per_sec(),
-            checks: Vec::new(),
-        }
+    pub(crate) fn new(network: Evaluated, evaluation: &Evaluation) -> Self {
+        let images_per_sec = evaluation.images_per_sec();
+        Self { network, evaluation: *evaluation, images_per_sec, checks: Vec::new() }
     }
 
     /// Asks for an accuracy.
@@ -88,20 +47,8 @@ impl EvaluateReport {
     #[must_use]
     pub fn to_text(&self) -> String {
         let Evaluation { loss, accuracy, top5_accuracy, images, elapsed_secs, .. } = self.evaluation;
-        let mut text = String::new();
-        let form = match (self.factored_layers, self.layers) {
-            (0, _) => "dense".to_owned(),
-            (factored, layers) => format!("{factored} of {layers} layers factored"),
-        };
-        let _ = writeln!(text, "network        {}, {form}", self.architecture);
-        let _ = writeln!(
-            text,
-            "parameters     {} ({}), {} multiply-adds an image",
-            count(self.parameters as u64),
-            size(self.size_bytes),
-            count(self.multiply_adds)
-        );
-        let _ = writeln!(text, "data           {}, {images} test images", self.data);
+        let mut text = self.network.to_text("an image");
+        let _ = writeln!(text, "data           {}, {images} test images", self.network.data);
         let _ = writeln!(
             text,
             "accuracy       {:.2} %, top five {:.2} %",

@@ -1,6 +1,5 @@
 use super::checks::CheckResult;
-use super::{count, size};
-use crate::models::TextNetwork;
+use super::evaluated::Evaluated;
 use crate::train::{PerplexityEvaluation, SimilarityEvaluation};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -9,28 +8,9 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct EvaluateTextReport {
-    /// The version of the report's form.
-    pub schema_version: u32,
-    /// Always `evaluate`.
-    pub command: &'static str,
-    /// The program, with its version.
-    pub tool: &'static str,
-    /// The checkpoint.
-    pub input: String,
-    /// The model type that its configuration says.
-    pub architecture: String,
-    /// The data.
-    pub data: String,
-    /// Layers that are factored.
-    pub factored_layers: usize,
-    /// Layers with a weight.
-    pub layers: usize,
-    /// Parameters.
-    pub parameters: usize,
-    /// Multiply-adds for a token of the data, attention included.
-    pub multiply_adds: u64,
-    /// Bytes of all tensors.
-    pub size_bytes: u64,
+    /// Of what.
+    #[serde(flatten)]
+    pub network: Evaluated,
     /// What was measured.
     pub measured: TextMeasure,
     /// What must hold, and whether it does.
@@ -49,30 +29,8 @@ pub enum TextMeasure {
 }
 
 impl EvaluateTextReport {
-    pub(crate) fn new(
-        input: String,
-        architecture: &str,
-        network: &TextNetwork,
-        data: String,
-        size_bytes: u64,
-        multiply_adds: u64,
-        measured: TextMeasure,
-    ) -> Self {
-        Self {
-            schema_version: super::SCHEMA_VERSION,
-            command: "evaluate",
-            tool: crate::TOOL,
-            input,
-            architecture: architecture.to_owned(),
-            data,
-            factored_layers: network.layers().iter().filter(|layer| layer.weight.chain().is_some()).count(),
-            layers: network.layers().len(),
-            parameters: network.parameters().count(),
-            multiply_adds,
-            size_bytes,
-            measured,
-            checks: Vec::new(),
-        }
+    pub(crate) fn new(network: Evaluated, measured: TextMeasure) -> Self {
+        Self { network, measured, checks: Vec::new() }
     }
 
     /// Asks for a correlation.
@@ -126,24 +84,15 @@ impl EvaluateTextReport {
     /// A few lines for people.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = String::new();
-        let form = match (self.factored_layers, self.layers) {
-            (0, _) => "dense".to_owned(),
-            (factored, layers) => format!("{factored} of {layers} layers factored"),
-        };
-        let _ = writeln!(text, "network        {}, {form}", self.architecture);
-        let _ = writeln!(
-            text,
-            "parameters     {} ({}), {} multiply-adds a token",
-            count(self.parameters as u64),
-            size(self.size_bytes),
-            count(self.multiply_adds)
-        );
+        let mut text = self.network.to_text("a token");
         match self.measured {
             TextMeasure::Similarity(found) => {
                 let SimilarityEvaluation { spearman, pearson, sentences, tokens, elapsed_secs, .. } = found;
-                let _ =
-                    writeln!(text, "data           {}, {sentences} sentences, {tokens} tokens", self.data);
+                let _ = writeln!(
+                    text,
+                    "data           {}, {sentences} sentences, {tokens} tokens",
+                    self.network.data
+                );
                 let _ = writeln!(text, "Spearman       {spearman:.4}");
                 let _ = writeln!(text, "Pearson        {pearson:.4}");
                 let rate = sentences as f64 / elapsed_secs;
@@ -152,8 +101,11 @@ impl EvaluateTextReport {
             TextMeasure::Perplexity(found) => {
                 let PerplexityEvaluation { perplexity, loss, accuracy, window, tokens, elapsed_secs, .. } =
                     found;
-                let _ =
-                    writeln!(text, "data           {}, {tokens} tokens in windows of {window}", self.data);
+                let _ = writeln!(
+                    text,
+                    "data           {}, {tokens} tokens in windows of {window}",
+                    self.network.data
+                );
                 let _ = writeln!(text, "perplexity     {perplexity:.3}");
                 let _ = writeln!(text, "loss           {loss:.4}");
                 let _ = writeln!(text, "next token     {:.2} % foretold", 100.0 * accuracy);

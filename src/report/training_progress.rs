@@ -101,7 +101,7 @@ impl TrainingProgress for TerminalTraining {
     }
 
     fn pass(&self, what: &'static str, images: usize) {
-        let bar = self.bar(images as u64, "{prefix} {bar:24} {pos}/{len} images, {eta} left");
+        let bar = self.bar(images as u64, "{prefix} {bar:24} {pos}/{len} samples, {eta} left");
         if let Some(bar) = &bar {
             bar.set_prefix(what);
         }

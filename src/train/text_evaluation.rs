@@ -1,13 +1,11 @@
 use super::loss::log_sum;
 use super::similarity::{pearson, spearman};
+use crate::data::token_batches;
 use crate::layers::Tape;
 use crate::models::{TextNetwork, Tokens};
 use candle_core::{DType, Device, Result, bail};
 use serde::Serialize;
 use std::time::Instant;
-
-/// Tokens of a batch at most, unless one sequence has more.
-const BATCH_TOKENS: usize = 4096;
 
 /// What a network's vectors of sentence pairs say of their scores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -53,26 +51,15 @@ pub fn embed(
     sequences: &[Vec<u32>],
     mut seen: impl FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
-    let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.sort_by_key(|&index| sequences[index].len());
     let mut vectors = vec![Vec::new(); sequences.len()];
-    let mut rest = order.as_slice();
-    while let [first, ..] = rest {
-        let (mut count, mut tokens) = (1, sequences[*first].len());
-        while let Some(next) = rest.get(count).filter(|&&next| tokens + sequences[next].len() <= BATCH_TOKENS)
-        {
-            tokens += sequences[*next].len();
-            count += 1;
-        }
-        let (batch, later) = rest.split_at(count);
+    for batch in token_batches(sequences) {
         let tokens = Tokens::new(&batch.iter().map(|&index| sequences[index].clone()).collect::<Vec<_>>())?;
         let found = network.embeddings(&Tape::inference(), &tokens)?;
         let found = found.tensor().to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-        for (&index, vector) in batch.iter().zip(found) {
+        seen(batch.len());
+        for (index, vector) in batch.into_iter().zip(found) {
             vectors[index] = vector;
         }
-        seen(batch.len());
-        rest = later;
     }
     Ok(vectors)
 }

@@ -106,9 +106,62 @@ fn what_cannot_be_calibrated_is_refused_and_nothing_is_written() {
     refused(&[NETWORK, "--calibrate", "pages:x"], 2, "names no texts");
     refused(&[NETWORK, "--calibrate", &data, "--method", "plain"], 1, "knows nothing of data");
     refused(&[NETWORK, "--method", "whitened"], 1, "needs calibration");
+    // what fails for another reason fails before the model is run
+    for (arguments, expected) in [
+        (&["--target", "nothing"][..], "nothing"),
+        (&["--save-statistics", "/nowhere/statistics"], "the folder `/nowhere` does not exist"),
+        (&["--save-statistics", &format!("{target}/statistics")], "lie inside the output"),
+        (&["--save-statistics", &format!("{NETWORK}/config.json"), "--overwrite"], "config.json"),
+    ] {
+        let mut all = vec![NETWORK, "--calibrate", &data, "--out", &target, "--rank", "4"];
+        all.extend(arguments);
+        let (code, _, stderr) = compress(&all);
+        assert!(code == 1 && stderr.contains(expected) && !stderr.contains("tokens in"), "{stderr}");
+        assert!(!Path::new(&target).exists());
+    }
+    let dry = ["--calibrate", &data, "--dry-run", "--save-statistics", "x"];
+    refused(&[&[NETWORK][..], &dry].concat(), 2, "cannot be used with");
+    refused(&[NETWORK, "--calibrate", &data, "--overwrite", "--recipe", "/nowhere"], 1, "/nowhere");
     refused(&[NETWORK, "--calibration-tokens", "9"], 2, "there is no calibration");
     let empty = folder.path().join("empty.txt");
     std::fs::write(&empty, "\n").unwrap();
     let blank = format!("text:{}", empty.display());
     refused(&[NETWORK, "--calibrate", &blank], 1, "holds no text");
+}
+
+#[test]
+fn flags_of_other_data_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = text(folder.path());
+    for (data, flags, expected) in [
+        (format!("text:{file}"), &["--min-spearman", "0.5"][..], "--min-spearman says nothing of a text"),
+        (format!("stsb:{file}"), &["--window", "9"], "--window says nothing of pairs of sentences"),
+        (format!("stsb:{file}"), &["--batch-size", "9"], "--batch-size says nothing of text"),
+        (format!("cifar10:{file}"), &["--max-perplexity", "9"], "--max-perplexity says nothing of pictures"),
+    ] {
+        let (code, _, stderr) = compress(&[&["evaluate", NETWORK, "--data", &data], flags].concat());
+        assert!(code == 2 && stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn recipes_of_calibrated_compressions_are_not_trained_by_as_if_they_were_plain() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = folder.path().join("recipe.toml");
+    std::fs::write(&recipe, "method = \"whitened\"\n[[rule]]\nrank = 4\n").unwrap();
+    let out = folder.path().join("run").display().to_string();
+    let network = "fixtures/resnet20-cifar10.safetensors";
+    let recipe = recipe.display().to_string();
+    let data = folder.path().display().to_string();
+    std::fs::copy("fixtures/cifar10-500/test_batch.bin", folder.path().join("test_batch.bin")).unwrap();
+    for batch in 1..=5 {
+        let to = folder.path().join(format!("data_batch_{batch}.bin"));
+        std::fs::copy("fixtures/cifar10-500/test_batch.bin", to).unwrap();
+    }
+    let data = format!("cifar10:{data}");
+    let (code, _, stderr) = compress(&[
+        "finetune", network, "--recipe", &recipe, "--data", &data, "--epochs", "1", "--out", &out,
+    ]);
+    assert!(code == 1 && stderr.contains("method `whitened` needs calibration"), "{stderr}");
+    assert!(!Path::new(&out).exists());
 }

@@ -21,7 +21,7 @@ fn dense_networks_are_as_accurate_as_in_pytorch() {
     for (depth, accuracy) in [(20, 0.9173), (56, 0.9339)] {
         let report = measured(&resnet(depth));
         assert_eq!(
-            (report.architecture.as_str(), report.evaluation.images),
+            (report.network.architecture.as_str(), report.evaluation.images),
             (&*format!("resnet{depth}"), 10_000)
         );
         assert_eq!((report.evaluation.accuracy * 1e4).round() / 1e4, accuracy, "resnet{depth}");
@@ -45,6 +45,6 @@ fn a_factored_network_is_as_accurate_as_the_collapsed_one() {
     assert_eq!((one.evaluation.accuracy * 1e4).round() / 1e4, 0.8777);
     assert_eq!(one.evaluation.accuracy, other.evaluation.accuracy);
     assert!((one.evaluation.loss - other.evaluation.loss).abs() < 1e-5);
-    assert!(one.factored_layers > 10 && other.factored_layers == 0);
-    assert!(one.multiply_adds < other.multiply_adds);
+    assert!(one.network.factored_layers > 10 && other.network.factored_layers == 0);
+    assert!(one.network.multiply_adds < other.network.multiply_adds);
 }

@@ -23,9 +23,9 @@ fn trained_fixtures_are_as_accurate_as_in_pytorch() {
         [("resnet20-cifar10.safetensors", 442.0, false), ("resnet20-cifar10-keep25.safetensors", 430.0, true)]
     {
         let report = measured(fixture(name));
-        assert_eq!((report.architecture.as_str(), report.evaluation.images), ("resnet20", 500));
+        assert_eq!((report.network.architecture.as_str(), report.evaluation.images), ("resnet20", 500));
         assert_eq!((report.evaluation.accuracy * 500.0).round(), right, "{name}");
-        assert_eq!(report.factored_layers > 0, factored, "{name}");
+        assert_eq!(report.network.factored_layers > 0, factored, "{name}");
     }
 }
 
@@ -39,5 +39,5 @@ fn a_fine_tuned_network_computes_what_it_collapses_to() {
     assert_eq!(one.evaluation.accuracy, other.evaluation.accuracy);
     // Logits are off by a few of f32's last digits, and so is the mean of their losses.
     assert!((one.evaluation.loss - other.evaluation.loss).abs() < 1e-5);
-    assert!(one.parameters * 3 < other.parameters && other.factored_layers == 0);
+    assert!(one.network.parameters * 3 < other.network.parameters && other.network.factored_layers == 0);
 }

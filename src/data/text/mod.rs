@@ -8,6 +8,6 @@ mod tokenizer;
 
 pub use error::TextError;
 pub use pairs::{SentencePair, read_pairs};
-pub use sequences::{sample, windows};
+pub use sequences::{WINDOW, fingerprint_of, sample, token_batches, windows};
 pub use source::{TextFormat, TextSource, TextSourceError};
 pub use tokenizer::TextTokenizer;

@@ -1,4 +1,46 @@
+use crate::data::fingerprint::Fingerprint;
 use crate::data::random::permutation;
+
+/// Tokens of a sample where a language model reads a text as a whole, unless it takes fewer.
+pub const WINDOW: usize = 512;
+/// Tokens that are run together at most, unless one sequence has more.
+const BATCH_TOKENS: usize = 4096;
+
+/// Which sequences are run together: all of them, by length.
+#[must_use]
+pub fn token_batches(sequences: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    order.sort_by_key(|&index| sequences[index].len());
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut held = 0;
+    for index in order {
+        let tokens = sequences[index].len();
+        match batches.last_mut() {
+            Some(batch) if held + tokens <= BATCH_TOKENS => {
+                held += tokens;
+                batch.push(index);
+            }
+            _ => {
+                held = tokens;
+                batches.push(vec![index]);
+            }
+        }
+    }
+    batches
+}
+
+/// A number for sequences, in hexadecimal.
+#[must_use]
+pub fn fingerprint_of(sequences: &[Vec<u32>]) -> String {
+    let mut fingerprint = Fingerprint::new();
+    for sequence in sequences {
+        fingerprint.number(sequence.len() as u64);
+        for &token in sequence {
+            fingerprint.number(u64::from(token));
+        }
+    }
+    format!("{:016x}", fingerprint.finish())
+}
 
 /// Sequences drawn without return until they have so many tokens together, then by length, as they are run.
 ///
@@ -49,5 +91,14 @@ mod tests {
         assert_eq!(windows(&[1, 2, 3, 4, 5], 2), [vec![1, 2], vec![3, 4]]);
         assert_eq!(windows(&[1], 2), [vec![1]]);
         assert!(windows(&[], 2).is_empty());
+    }
+
+    #[test]
+    fn batches_hold_every_sequence_once_by_length_and_within_their_tokens() {
+        let lengths = [900usize, 4000, 10, 5000, 3000, 90];
+        let sequences: Vec<Vec<u32>> = lengths.iter().map(|&length| vec![0; length]).collect();
+        assert_eq!(token_batches(&sequences), [vec![2, 5, 0, 4], vec![1], vec![3]]);
+        assert!(token_batches(&[]).is_empty());
+        assert_ne!(fingerprint_of(&[vec![1, 2]]), fingerprint_of(&[vec![1], vec![2]]));
     }
 }

@@ -1,16 +1,21 @@
 use super::error::TextError;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::{Tokenizer, TruncationParams};
 
 /// Text into tokens and back, as a checkpoint's `tokenizer.json` says.
 pub struct TextTokenizer {
     inner: Tokenizer,
+    path: PathBuf,
 }
 
 impl fmt::Debug for TextTokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TextTokenizer").field("vocabulary", &self.inner.get_vocab_size(true)).finish()
+        let vocabulary = self.inner.get_vocab_size(true);
+        f.debug_struct("TextTokenizer")
+            .field("path", &self.path)
+            .field("vocabulary", &vocabulary)
+            .finish_non_exhaustive()
     }
 }
 
@@ -31,7 +36,7 @@ impl TextTokenizer {
         inner.with_padding(None);
         let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
         inner.with_truncation(Some(truncation)).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { inner })
+        Ok(Self { inner, path: folder.to_owned() })
     }
 
     /// The tokens of each text, with the special ones that the model expects.
@@ -42,8 +47,7 @@ impl TextTokenizer {
     pub fn encode(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, TextError> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let encoded = self.inner.encode_batch_fast(texts, true);
-        let refuse = |problem: String| TextError::Tokenizer { path: "tokenizer.json".into(), problem };
-        let encoded = encoded.map_err(|error| refuse(error.to_string()))?;
+        let encoded = encoded.map_err(|error| self.refuse(&error))?;
         Ok(encoded.into_iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -53,10 +57,9 @@ impl TextTokenizer {
     ///
     /// - [`TextError::Tokenizer`] when it cannot be split
     pub fn encode_all(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let refuse = |problem: String| TextError::Tokenizer { path: "tokenizer.json".into(), problem };
         let mut inner = self.inner.clone();
-        inner.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
-        let encoded = inner.encode_fast(text, false).map_err(|error| refuse(error.to_string()))?;
+        inner.with_truncation(None).map_err(|error| self.refuse(&error))?;
+        let encoded = inner.encode_fast(text, false).map_err(|error| self.refuse(&error))?;
         Ok(encoded.get_ids().to_vec())
     }
 
@@ -66,8 +69,11 @@ impl TextTokenizer {
     ///
     /// - [`TextError::Tokenizer`] when they are none
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
-        let refuse = |problem: String| TextError::Tokenizer { path: "tokenizer.json".into(), problem };
-        self.inner.decode(tokens, true).map_err(|error| refuse(error.to_string()))
+        self.inner.decode(tokens, true).map_err(|error| self.refuse(&error))
+    }
+
+    fn refuse(&self, problem: &tokenizers::Error) -> TextError {
+        TextError::Tokenizer { path: self.path.clone(), problem: problem.to_string() }
     }
 
     /// The token of this text in the vocabulary.

@@ -1,5 +1,6 @@
+use super::Relu;
 use crate::layers::kernels::Smooth;
-use crate::layers::{Operation, View};
+use crate::layers::{Node, Operation, Tape, View};
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,20 @@ pub enum Activation {
     Silu,
     /// The hyperbolic tangent.
     Tanh,
+}
+
+impl Activation {
+    /// Applies it to each element in a computation.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn apply_on(self, tape: &Tape, xs: &Node) -> Result<Node> {
+        match SmoothActivation::new(self) {
+            Some(smooth) => tape.apply(smooth, &[xs]),
+            None => tape.apply(Relu, &[xs]),
+        }
+    }
 }
 
 /// Applies an [`Activation`] that is smooth to each element.

@@ -1,8 +1,7 @@
 use super::config::{EncoderConfig, EncoderFamily};
-use super::feed_forward::activate;
 use super::network::{Head, Task, TextModel};
 use super::tokens::Tokens;
-use crate::layers::operations::{Activation, Add, Attention, Lookup, Product};
+use crate::layers::operations::{Activation, Add, Attention, Lookup};
 use crate::layers::{Builder, Embedding, KeyValues, Linear, Node, RowNorm, Tape};
 use candle_core::{Device, Result, Tensor, Var, bail};
 
@@ -98,7 +97,7 @@ impl Block {
         let ys = tape.apply(attention, &[&query, &key, &value])?;
         let ys = tape.apply(Add, &[&self.output.forward_on(tape, &ys)?, xs])?;
         let xs = self.attention_norm.forward_on(tape, &ys)?;
-        let ys = activate(self.activation, tape, &self.up.forward_on(tape, &xs)?)?;
+        let ys = self.activation.apply_on(tape, &self.up.forward_on(tape, &xs)?)?;
         let ys = tape.apply(Add, &[&self.down.forward_on(tape, &ys)?, &xs])?;
         self.norm.forward_on(tape, &ys)
     }
@@ -112,7 +111,7 @@ struct MaskedHead {
     activation: Activation,
     /// The embedding's weight where it is none of its own.
     decoder: Option<Linear>,
-    bias: Option<Var>,
+    bias: Var,
 }
 
 /// The head of a classifier: an optional hidden layer over the first token, then classes.
@@ -226,18 +225,19 @@ fn masked_head(root: &Builder<'_>, config: &EncoderConfig, task: Task) -> Result
     if !root.has(dense) && task != Task::MaskedLanguage {
         return Ok(None);
     }
+    let own = root.has(decoder);
+    let shared_bias = root.bias(bias, config.vocabulary)?;
     // Some checkpoints hold the bias twice.
-    if bias != "vocab_projector.bias" {
+    if bias != format!("{decoder}.bias") {
         root.leave_out(&format!("{decoder}.bias"));
     }
-    let own = root.has(decoder) && root.holds(&format!("{decoder}.weight"));
-    let decoder = if own { Some(root.linear(decoder, narrow, config.vocabulary, false)?) } else { None };
+    let decoder = if own { Some(root.linear_with_bias(decoder, narrow, shared_bias.clone())?) } else { None };
     Ok(Some(MaskedHead {
         dense: root.linear(dense, width, narrow, true)?,
         norm: root.layer_norm(norm, narrow, config.epsilon)?,
         activation: config.activation,
         decoder,
-        bias: Some(root.bias(bias, config.vocabulary)?),
+        bias: shared_bias,
     }))
 }
 
@@ -291,15 +291,11 @@ impl TextModel for Encoder {
 
     fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>> {
         let Some(head) = &self.masked else { return Ok(None) };
-        let xs = activate(head.activation, tape, &head.dense.forward_on(tape, hidden)?)?;
+        let xs = head.activation.apply_on(tape, &head.dense.forward_on(tape, hidden)?)?;
         let xs = head.norm.forward_on(tape, &xs)?;
-        let logits = match &head.decoder {
-            Some(decoder) => decoder.forward_on(tape, &xs)?,
-            None => self.words.scores_on(tape, &xs)?,
-        };
-        match &head.bias {
-            Some(bias) => add_bias(tape, &logits, bias).map(Some),
-            None => Ok(Some(logits)),
+        match &head.decoder {
+            Some(decoder) => decoder.forward_on(tape, &xs).map(Some),
+            None => self.words.scores_on(tape, &xs, Some(&head.bias)).map(Some),
         }
     }
 
@@ -308,21 +304,11 @@ impl TextModel for Encoder {
         let firsts: Vec<u32> = tokens.sequences().ranges().map(|range| range.start as u32).collect();
         let mut xs = tape.apply(Lookup::new(&Tensor::new(firsts, &self.device)?), &[hidden])?;
         if let Some(pooler) = &self.pooler {
-            xs = activate(Activation::Tanh, tape, &pooler.forward_on(tape, &xs)?)?;
+            xs = Activation::Tanh.apply_on(tape, &pooler.forward_on(tape, &xs)?)?;
         }
         if let Some((hidden, activation)) = &classifier.hidden {
-            xs = activate(*activation, tape, &hidden.forward_on(tape, &xs)?)?;
+            xs = activation.apply_on(tape, &hidden.forward_on(tape, &xs)?)?;
         }
         classifier.out.forward_on(tape, &xs).map(Some)
     }
-}
-
-/// Adds a bias to each row, as a product with a row of ones.
-fn add_bias(tape: &Tape, xs: &Node, bias: &Var) -> Result<Node> {
-    let rows = xs.dims()[0];
-    let ones = Tensor::ones((rows, 1), xs.tensor().dtype(), xs.tensor().device())?;
-    let bias = tape
-        .apply(crate::layers::operations::Reshape::new(&[1, bias.elem_count()]), &[&tape.parameter(bias)])?;
-    let biases = tape.apply(Product::new(true), &[&tape.constant(&ones), &bias])?;
-    tape.apply(Add, &[xs, &biases])
 }

@@ -1,5 +1,4 @@
 use super::config::Gpt2Config;
-use super::feed_forward::activate;
 use super::network::TextModel;
 use super::tokens::Tokens;
 use crate::layers::operations::{Add, Attention, Columns};
@@ -81,7 +80,7 @@ impl TextModel for Gpt2 {
             };
             xs = tape.apply(Add, &[&xs, &block.output.forward_on(tape, &ys)?])?;
             let ys = block.up.forward_on(tape, &block.norm.forward_on(tape, &xs)?)?;
-            let ys = block.down.forward_on(tape, &activate(self.config.activation, tape, &ys)?)?;
+            let ys = block.down.forward_on(tape, &self.config.activation.apply_on(tape, &ys)?)?;
             xs = tape.apply(Add, &[&xs, &ys])?;
         }
         self.norm.forward_on(tape, &xs)
@@ -90,7 +89,7 @@ impl TextModel for Gpt2 {
     fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>> {
         match &self.head {
             Some(head) => head.forward_on(tape, hidden).map(Some),
-            None => self.words.scores_on(tape, hidden).map(Some),
+            None => self.words.scores_on(tape, hidden, None).map(Some),
         }
     }
 }

@@ -1,5 +1,4 @@
 use super::config::{LlamaConfig, Stretch};
-use super::feed_forward::activate;
 use super::network::TextModel;
 use super::tokens::Tokens;
 use crate::layers::operations::{Add, Attention, Multiply, Reshape, Rotary};
@@ -129,7 +128,7 @@ impl TextModel for Llama {
             };
             xs = tape.apply(Add, &[&xs, &block.output.forward_on(tape, &ys)?])?;
             let ys = block.norm.forward_on(tape, &xs)?;
-            let gate = activate(self.config.activation, tape, &block.gate.forward_on(tape, &ys)?)?;
+            let gate = self.config.activation.apply_on(tape, &block.gate.forward_on(tape, &ys)?)?;
             let ys = tape.apply(Multiply, &[&gate, &block.up.forward_on(tape, &ys)?])?;
             xs = tape.apply(Add, &[&xs, &block.down.forward_on(tape, &ys)?])?;
         }
@@ -139,7 +138,7 @@ impl TextModel for Llama {
     fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>> {
         match &self.head {
             Some(head) => head.forward_on(tape, hidden).map(Some),
-            None => self.words.scores_on(tape, hidden).map(Some),
+            None => self.words.scores_on(tape, hidden, None).map(Some),
         }
     }
 }

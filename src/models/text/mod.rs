@@ -2,19 +2,20 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `config` | what a configuration says |
+//! | `config`, `config_json` | what a configuration says, and how Hugging Face writes it |
 //! | `tokens` | what goes in |
 //! | `network` | a network of any kind, and what it gives |
 //! | `encoder`, `gpt2`, `llama` | the kinds |
 
 mod config;
+mod config_json;
 mod encoder;
-mod feed_forward;
 mod gpt2;
 mod llama;
 mod network;
 mod tokens;
 
-pub use config::{ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, TextConfig};
+pub use config::{EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, TextConfig};
+pub use config_json::ConfigError;
 pub use network::{Head, Task, TextNetwork};
 pub use tokens::Tokens;

@@ -113,6 +113,12 @@ impl TextNetwork {
         self.model.head()
     }
 
+    /// Whether it is a language model that reads from left to right.
+    #[must_use]
+    pub fn is_causal(&self) -> bool {
+        !matches!(self.config, TextConfig::Encoder(_))
+    }
+
     /// All tensors.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
