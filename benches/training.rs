@@ -12,7 +12,7 @@ use fnl::decompose::{Layout, Scheme};
 use fnl::layers::{State, Weight, keep_freed_memory};
 use fnl::models::{Architecture, Network};
 use fnl::plan::{NoProgress, RankRule, Recipe, Rule};
-use fnl::train::{Trainer, TrainingOptions};
+use fnl::train::{Classifier, Trainer, TrainingOptions};
 
 fn main() {
     keep_freed_memory();
@@ -43,7 +43,9 @@ fn resnet20_step(bencher: Bencher<'_, '_>, rank_ratio: f64) {
     let network = network((rank_ratio > 0.0).then_some(rank_ratio));
     let mut options = TrainingOptions::default();
     options.learning_rate = 0.01;
-    let mut trainer = Trainer::new(network, None, &options, 1_000_000, &Device::Cpu).unwrap();
+    let mut trainer =
+        Trainer::new(Classifier::new(network, None, &Device::Cpu), &options, 1_000_000, &Device::Cpu)
+            .unwrap();
     let images = Tensor::randn(0f32, 1.0, (128, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::from_vec((0..128u32).map(|i| i % 10).collect(), 128, &Device::Cpu).unwrap();
     let batch = [Batch { images, labels, index: 0 }];

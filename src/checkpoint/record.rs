@@ -109,7 +109,35 @@ impl RecordError {
     }
 }
 
+impl ModuleRecord {
+    /// The same, of a module with `prefix.` before its name.
+    #[must_use]
+    pub fn prefixed(self, prefix: &str) -> Self {
+        let named = |name: String| format!("{prefix}.{name}");
+        Self {
+            parameter: self.parameter.map(named),
+            tied_with: self.tied_with.into_iter().map(named).collect(),
+            ..self
+        }
+    }
+}
+
 impl Record {
+    /// The same, of a checkpoint with `prefix.` before each name.
+    #[must_use]
+    pub fn prefixed(self, prefix: &str) -> Self {
+        let named = |name: String| format!("{prefix}.{name}");
+        Self {
+            modules: self
+                .modules
+                .into_iter()
+                .map(|(name, module)| (named(name), module.prefixed(prefix)))
+                .collect(),
+            converted: self.converted.into_iter().map(|(name, dtype)| (named(name), dtype)).collect(),
+            ..self
+        }
+    }
+
     /// Writes the record as compact JSON with sorted keys on every level: equal records, equal bytes.
     ///
     /// ```

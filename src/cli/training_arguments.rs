@@ -1,10 +1,10 @@
 //! What was typed for networks that are trained or measured.
 
 use super::arguments::{MachineArguments, SelectionArguments};
-use super::values::{EvaluationData, SaveValue, above_zero, limit, part, positive};
+use super::values::{SaveValue, above_zero, limit, part, positive};
 use crate::checkpoint::Source;
 use crate::commands::DeviceName;
-use crate::data::DataSource;
+use crate::data::Material;
 use crate::models::Architecture;
 use crate::train::Schedule;
 use clap::{Arg, Args, ValueEnum};
@@ -50,9 +50,18 @@ pub(super) struct TrainArguments {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct RunArguments {
-    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR or images:DIR
+    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:DIR, sst2:DIR, classes:DIR or text:FILE
+    ///
+    /// Texts are for networks with config.json and tokenizer.json: stsb: holds pairs of sentences with scores, sst2: and
+    /// classes: texts with labels, text: nothing but text.
     #[arg(long, value_name = "DATA", required_unless_present = "options", help_heading = "Input")]
-    pub(super) data: Option<DataSource>,
+    pub(super) data: Option<Material>,
+    /// Texts that the result is measured on, where --data is one file
+    #[arg(long, value_name = "DATA", help_heading = "Input")]
+    pub(super) test_data: Option<Material>,
+    /// Tokens of a window of text that a language model learns from at once [default: 256, or as many as it takes]
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Input")]
+    pub(super) window: Option<usize>,
     /// resnet20 to resnet110, resnet32x2, wrn-28-10, vgg11 to vgg19, resnet18, resnet34, resnet50
     ///
     /// For a checkpoint whose names and shapes do not tell.
@@ -61,10 +70,10 @@ pub(super) struct RunArguments {
     /// Read options from a TOML file, such as the options.toml of an earlier run; flags override it
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     pub(super) options: Option<PathBuf>,
-    /// The first so many training pictures only
+    /// The first so many training samples only
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Input")]
     pub(super) train_limit: Option<usize>,
-    /// The first so many test pictures only
+    /// The first so many test samples only
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Input")]
     pub(super) test_limit: Option<usize>,
     /// Show training pictures as they are, without crops and flips
@@ -80,10 +89,10 @@ pub(super) struct RunArguments {
     #[arg(long, help_heading = "Rank")]
     pub(super) recalibrate: bool,
 
-    /// How often all training data is seen [default: 5 in finetune, 200 in train]
+    /// How often all training data is seen [default: 5 in finetune, 3 with texts, 200 in train]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(super) epochs: Option<usize>,
-    /// Pictures in a batch [default: 128]
+    /// Samples in a batch [default: 128, 32 with texts, 8 windows of a text]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Training")]
     pub(super) batch_size: Option<usize>,
     /// Batches whose gradients make one step [default: 1]
@@ -92,13 +101,13 @@ pub(super) struct RunArguments {
     /// What shuffling, augmentation and initial weights are drawn from [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63), help_heading = "Training")]
     pub(super) seed: Option<u64>,
-    /// sgd, adamw or lamb [default: sgd]
+    /// sgd, adamw or lamb [default: sgd, adamw with texts]
     #[arg(long, value_name = "NAME", value_enum, help_heading = "Training")]
     pub(super) optimizer: Option<OptimizerValue>,
-    /// The learning rate at its highest [default: 0.02 in finetune, 0.1 in train]
+    /// The learning rate at its highest [default: 0.02 in finetune, 1e-4 with texts, 0.1 in train]
     #[arg(long, alias = "lr", value_name = "F", value_parser = limit, help_heading = "Training")]
     pub(super) learning_rate: Option<f64>,
-    /// constant, step, cosine, inverse-sqrt or linear [default: cosine in finetune, step in train]
+    /// constant, step, cosine, inverse-sqrt or linear [default: cosine in finetune, linear with texts, step in train]
     #[arg(long, value_name = "NAME", help_heading = "Training")]
     pub(super) schedule: Option<Schedule>,
     /// Steps over which the learning rate rises first [default: 0]
@@ -110,7 +119,7 @@ pub(super) struct RunArguments {
     /// Nesterov's momentum for sgd
     #[arg(long, help_heading = "Training")]
     pub(super) nesterov: bool,
-    /// The largest norm of a step's gradients [default: none]
+    /// The largest norm of a step's gradients [default: none, 1 with texts]
     #[arg(long, value_name = "F", value_parser = above_zero, help_heading = "Training")]
     pub(super) clip: Option<f64>,
     /// The part of the target that is spread over all classes [default: 0]
@@ -126,7 +135,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Training")]
     pub(super) execution: Option<ExecutionValue>,
 
-    /// Lambda for dense weights [default: 1e-4]
+    /// Lambda for dense weights [default: 1e-4, 0.01 with texts]
     #[arg(long, value_name = "F", value_parser = limit, help_heading = "Decay")]
     pub(super) weight_decay: Option<f64>,
     /// What is punished in factored layers [default: frobenius]
@@ -139,7 +148,7 @@ pub(super) struct RunArguments {
     #[arg(long, help_heading = "Decay")]
     pub(super) decay_all: bool,
 
-    /// A dense checkpoint whose logits are learned
+    /// A dense checkpoint whose logits are learned, or its vectors of sentences
     #[arg(long, value_name = "CHECKPOINT", help_heading = "Teacher")]
     pub(super) teacher: Option<Source>,
     /// The teacher's architecture, where its names do not tell
@@ -151,6 +160,9 @@ pub(super) struct RunArguments {
     /// The teacher's part of the loss, from 0 to 1 [default: 0.9]
     #[arg(long, value_name = "F", value_parser = limit, help_heading = "Teacher")]
     pub(super) teacher_weight: Option<f64>,
+    /// What hidden states after each layer are to the loss, of networks for text [default: 0]
+    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Teacher")]
+    pub(super) teacher_hidden: Option<f64>,
 
     /// Leave weights out by magnitude until this part of all parameters is kept
     #[arg(long, value_name = "F", value_parser = part, help_heading = "Pruning")]
@@ -196,6 +208,12 @@ pub(super) struct RunArguments {
     /// Exit with 3 if the result's accuracy is less, from 0 to 1
     #[arg(long, value_name = "F", value_parser = part, help_heading = "Checks")]
     pub(super) min_accuracy: Option<f64>,
+    /// Exit with 3 if the result's Spearman's correlation is less
+    #[arg(long, value_name = "F", value_parser = part, help_heading = "Checks")]
+    pub(super) min_spearman: Option<f64>,
+    /// Exit with 3 if the result's perplexity is more
+    #[arg(long, value_name = "F", value_parser = above_zero, help_heading = "Checks")]
+    pub(super) max_perplexity: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -204,11 +222,12 @@ pub(super) struct EvaluateArguments {
     /// A dense, factored or collapsed checkpoint
     #[arg(value_name = "CHECKPOINT")]
     pub(super) checkpoint: Source,
-    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:FILE or text:FILE
+    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:FILE, sst2:FILE, classes:FILE or text:FILE
     ///
-    /// Of networks for text, stsb: is correlation with people's scores of pairs of sentences, text: is perplexity.
+    /// Of networks for text, stsb: is correlation with people's scores of pairs of sentences, sst2: and classes: are
+    /// accuracy, text: is perplexity.
     #[arg(long, value_name = "DATA")]
-    pub(super) data: EvaluationData,
+    pub(super) data: Material,
     /// The architecture, where names and shapes do not tell
     #[arg(long, value_name = "NAME")]
     pub(super) arch: Option<Architecture>,

@@ -7,13 +7,12 @@ use super::training_arguments::{
     EvaluateArguments, ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue,
     ResultValue, RunArguments, SchemeValue, TrainArguments,
 };
-use super::values::EvaluationData;
 use crate::checkpoint::Source;
 use crate::commands::{
     DeviceName, EvaluateOptions, EvaluateTextOptions, FinetuneOptions, Initialization, Keep, RunFile,
     RunOptions, TrainOptions,
 };
-use crate::data::{Augmentation, TextFormat};
+use crate::data::{Augmentation, Material, TextFormat};
 use crate::decompose::Scheme;
 use crate::layers::Execution;
 use crate::plan::{ConvScheme, Recipe};
@@ -23,23 +22,24 @@ use crate::train::{
 };
 use anyhow::Context as _;
 use clap::ArgMatches;
-use std::path::Path;
 
 /// Steps between two times at which weights are left out gradually.
 const PRUNING_STEPS: u64 = 20;
+/// Lines or windows of a text that are learned from at once.
+const TEXT_BATCH: usize = 8;
 
 pub(super) fn finetune_options(
     arguments: &FinetuneArguments,
     matches: &ArgMatches,
 ) -> Result<FinetuneOptions, Failure> {
-    let file = read_file(arguments.run.options.as_deref(), &TrainingOptions::fine_tuning())?;
+    let file = read_file(&arguments.run, fine_tuning)?;
     let named = file.checkpoint.as_deref().map(str::parse::<Source>).transpose();
     let named = named.map_err(|error| Failure::new(error.to_string()))?;
     let Some(source) = arguments.checkpoint.clone().or(named) else {
         return Err(Failure::usage("no checkpoint is named".to_owned()));
     };
     let recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
-    let run = run_options(&arguments.run, &file, recipe.as_ref(), TrainingOptions::fine_tuning())?;
+    let run = run_options(&arguments.run, &file, recipe.as_ref(), fine_tuning)?;
     let mut options = FinetuneOptions::new(source, recipe, run);
     options.architecture = arguments.run.arch.or(file.arch);
     options.limits = arguments.run.machine.limits();
@@ -50,7 +50,7 @@ pub(super) fn train_options(
     arguments: &TrainArguments,
     matches: &ArgMatches,
 ) -> Result<TrainOptions, Failure> {
-    let file = read_file(arguments.run.options.as_deref(), &TrainingOptions::default())?;
+    let file = read_file(&arguments.run, |_| TrainingOptions::default())?;
     let Some(architecture) = arguments.run.arch.or(file.arch) else {
         return Err(Failure::usage("no architecture is named: --arch is needed".to_owned()));
     };
@@ -58,7 +58,7 @@ pub(super) fn train_options(
     if arguments.init.is_some() && recipe.is_none() {
         return Err(Failure::usage(no_rank("--init is about factors, and no layer gets a rank")));
     }
-    let run = run_options(&arguments.run, &file, recipe.as_ref(), TrainingOptions::default())?;
+    let run = run_options(&arguments.run, &file, recipe.as_ref(), |_| TrainingOptions::default())?;
     let mut options = TrainOptions::new(architecture, recipe, run);
     options.initialization = match arguments.init {
         Some(InitValue::Spectral) => Initialization::Spectral,
@@ -86,15 +86,10 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
         ("--arch", arguments.arch.is_some()),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--workers", arguments.workers.is_some()),
-        ("--min-accuracy", arguments.min_accuracy.is_some()),
         ("--device", arguments.device != DeviceName::Cpu),
     ];
-    let refuse = |flags: &[(&str, bool)], what: &str| match flags.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(Failure::usage(format!("{flag} says nothing of {what}"))),
-        None => Ok(()),
-    };
     match arguments.data {
-        EvaluationData::Images(data) => {
+        Material::Images(data) => {
             refuse(&of_text, "pictures")?;
             let mut options = EvaluateOptions::new(arguments.checkpoint, data);
             options.architecture = arguments.arch;
@@ -106,17 +101,21 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
             options.min_accuracy = arguments.min_accuracy;
             Ok(Evaluate::Images(options))
         }
-        EvaluationData::Text(data) => {
+        Material::Text(data) => {
             refuse(&of_images, "text")?;
             let [window, min_spearman, max_perplexity] = of_text;
-            match data.format {
-                TextFormat::Stsb => refuse(&[window, max_perplexity], "pairs of sentences")?,
-                TextFormat::Text => refuse(&[min_spearman], "a text")?,
-            }
+            let min_accuracy = ("--min-accuracy", arguments.min_accuracy.is_some());
+            let (others, what): (&[_], _) = match data.format {
+                TextFormat::Stsb => (&[min_accuracy, window, max_perplexity], "pairs of sentences"),
+                TextFormat::Text => (&[min_accuracy, min_spearman], "a text"),
+                _ => (&[window, min_spearman, max_perplexity], "texts with classes"),
+            };
+            refuse(others, what)?;
             let mut options = EvaluateTextOptions::new(arguments.checkpoint, data);
             options.limit = arguments.limit;
             options.window = arguments.window;
             options.execution = execution;
+            options.min_accuracy = arguments.min_accuracy;
             options.min_spearman = arguments.min_spearman;
             options.max_perplexity = arguments.max_perplexity;
             Ok(Evaluate::Text(options))
@@ -124,11 +123,40 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
     }
 }
 
-fn read_file(path: Option<&Path>, defaults: &TrainingOptions) -> Result<RunFile, Failure> {
-    let Some(path) = path else { return Ok(RunFile::default()) };
+/// Refuses flags that are about something else.
+fn refuse(flags: &[(&str, bool)], what: &str) -> Result<(), Failure> {
+    match flags.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Failure::usage(format!("{flag} says nothing of {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// How checkpoints are trained on data, where nothing else is said.
+fn fine_tuning(data: Option<&Material>) -> TrainingOptions {
+    match data {
+        Some(Material::Text(source)) => {
+            let mut options = TrainingOptions::text();
+            if source.format == TextFormat::Text {
+                options.batch_size = TEXT_BATCH;
+            }
+            options
+        }
+        _ => TrainingOptions::fine_tuning(),
+    }
+}
+
+/// Options of a file, where one is named; what it does not say of training is as is usual for its data.
+fn read_file(
+    arguments: &RunArguments,
+    defaults: impl Fn(Option<&Material>) -> TrainingOptions,
+) -> Result<RunFile, Failure> {
+    let Some(path) = &arguments.options else { return Ok(RunFile::default()) };
     let place = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read `{place}`"))?;
-    Ok(RunFile::parse(&text, defaults).with_context(|| format!("options `{place}`"))?)
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let named = table.get("data").and_then(toml::Value::as_str).and_then(|data| data.parse().ok());
+    let data = arguments.data.clone().or(named);
+    Ok(RunFile::parse(&text, &defaults(data.as_ref())).with_context(|| format!("options `{place}`"))?)
 }
 
 /// The recipe that flags and file describe together; none where neither says a rank.
@@ -179,12 +207,13 @@ fn run_options(
     arguments: &RunArguments,
     file: &RunFile,
     recipe: Option<&Recipe>,
-    defaults: TrainingOptions,
+    defaults: impl Fn(Option<&Material>) -> TrainingOptions,
 ) -> Result<RunOptions, Failure> {
     let missing = |what: &str| Failure::usage(format!("{what} is needed, as a flag or in the options file"));
     let data = arguments.data.clone().or_else(|| file.data.clone()).ok_or_else(|| missing("--data"))?;
     let out = arguments.out.clone().or_else(|| file.out.clone()).ok_or_else(|| missing("--out"))?;
-    let training = training_options(arguments, file.training.clone().unwrap_or(defaults))?;
+    let training =
+        training_options(arguments, file.training.clone().unwrap_or_else(|| defaults(Some(&data))))?;
     let mut run = RunOptions::new(data, out, training);
     let teacher = file.teacher.as_deref().map(str::parse::<Source>).transpose();
     let teacher = teacher.map_err(|error| Failure::new(error.to_string()))?;
@@ -194,13 +223,15 @@ fn run_options(
         let distillation: &mut DistillationOptions = run.training.distillation.get_or_insert_default();
         set(&mut distillation.temperature, arguments.temperature.as_ref());
         set(&mut distillation.weight, arguments.teacher_weight.as_ref());
+        set(&mut distillation.hidden, arguments.teacher_hidden.as_ref());
     } else if run.training.distillation.is_some() {
         return Err(Failure::new("distillation is asked for, but no teacher is named".to_owned()));
     } else if arguments.temperature.is_some()
         || arguments.teacher_weight.is_some()
+        || arguments.teacher_hidden.is_some()
         || arguments.teacher_arch.is_some()
     {
-        let flags = "--temperature, --teacher-weight and --teacher-arch";
+        let flags = "--temperature, --teacher-weight, --teacher-hidden and --teacher-arch";
         return Err(Failure::usage(format!("{flags} are about a teacher: --teacher is needed")));
     }
     let mut problems = run.training.problems();
@@ -222,6 +253,23 @@ fn run_options(
     run.save_every = arguments.save_every.or(file.save_every);
     run.recalibrate = arguments.recalibrate || file.recalibrate.unwrap_or(false);
     run.min_accuracy = arguments.min_accuracy.or(file.min_accuracy);
+    run.min_spearman = arguments.min_spearman.or(file.min_spearman);
+    run.max_perplexity = arguments.max_perplexity.or(file.max_perplexity);
+    run.test_data = arguments.test_data.clone().or_else(|| file.test_data.clone());
+    let of_states = run.training.distillation.is_some_and(|distillation| distillation.hidden > 0.0);
+    match &run.data {
+        Material::Images(_) => refuse(
+            &[
+                ("--test-data", run.test_data.is_some()),
+                ("--window", run.training.window.is_some()),
+                ("--teacher-hidden", of_states),
+                ("--min-spearman", run.min_spearman.is_some()),
+                ("--max-perplexity", run.max_perplexity.is_some()),
+            ],
+            "pictures",
+        )?,
+        Material::Text(_) => refuse(&[("--no-augment", arguments.no_augment)], "texts")?,
+    }
     Ok(run)
 }
 
@@ -251,6 +299,7 @@ fn training_options(
     options.train_limit = arguments.train_limit.or(options.train_limit);
     options.test_limit = arguments.test_limit.or(options.test_limit);
     options.decay_all |= arguments.decay_all;
+    options.window = arguments.window.or(options.window);
     options.bf16 |= arguments.bf16;
     if arguments.no_augment {
         options.augmentation = Some(Augmentation::default());

@@ -1,6 +1,5 @@
 //! Values of flags that are more than a word or a number.
 
-use crate::data::{DataSource, DataSourceError, TextSource};
 use crate::decompose::Method;
 use crate::plan::{Allocate, ConvScheme, OutputDtype, Save};
 use clap::ValueEnum;
@@ -67,25 +66,6 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(value) if value > 0 => Ok(value),
         Ok(_) | Err(_) => Err("expected a whole number from 1 up".to_owned()),
-    }
-}
-
-/// What a network is measured on.
-#[derive(Clone, Debug)]
-pub(super) enum EvaluationData {
-    Images(DataSource),
-    Text(TextSource),
-}
-
-impl FromStr for EvaluationData {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(source) = text.parse::<TextSource>() {
-            return Ok(Self::Text(source));
-        }
-        let other = |error: DataSourceError| format!("{error}; or stsb:FILE, text:FILE");
-        text.parse::<DataSource>().map(Self::Images).map_err(other)
     }
 }
 

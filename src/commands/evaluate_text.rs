@@ -1,10 +1,13 @@
-use super::CommandError;
+use super::text_samples::{Reading, aim, known_classes};
+use super::{CommandError, text_networks};
 use crate::checkpoint::{Checkpoint, Source};
-use crate::data::{TextFormat, TextSource, TextTokenizer, WINDOW, read_pairs, windows};
-use crate::layers::{Builder, Execution, State, Tape, keep_freed_memory};
-use crate::models::{Head, Task, TextConfig, TextNetwork, Tokens};
+use crate::data::{TextSource, TextTokenizer, WINDOW};
+use crate::layers::{Execution, State, Tape, keep_freed_memory};
+use crate::models::{Head, Task, TextNetwork, Tokens};
 use crate::report::{EvaluateTextReport, Evaluated, TextMeasure};
-use crate::train::{TrainingProgress, evaluate_perplexity, evaluate_similarity};
+use crate::train::{
+    TextAim, TrainingProgress, evaluate_classes, evaluate_masked, evaluate_perplexity, evaluate_similarity,
+};
 use candle_core::Device;
 use serde_json::Value;
 
@@ -25,6 +28,8 @@ pub struct EvaluateTextOptions {
     pub window: Option<usize>,
     /// How factors are run.
     pub execution: Execution,
+    /// The accuracy that texts with classes must have.
+    pub min_accuracy: Option<f64>,
     /// The correlation that sentence pairs must have.
     pub min_spearman: Option<f64>,
     /// The perplexity that a text must not exceed.
@@ -41,13 +46,14 @@ impl EvaluateTextOptions {
             limit: None,
             window: None,
             execution: Execution::Auto,
+            min_accuracy: None,
             min_spearman: None,
             max_perplexity: None,
         }
     }
 }
 
-/// Measures a network for text: correlation on pairs of sentences, or perplexity on a text.
+/// Measures a network for text: correlation on pairs of sentences, accuracy on texts with classes, perplexity on a text.
 ///
 /// # Errors
 ///
@@ -60,52 +66,53 @@ pub fn evaluate_text(
 ) -> Result<EvaluateTextReport, CommandError> {
     keep_freed_memory();
     let checkpoint = Checkpoint::open(&options.source)?;
-    let Some(json) = checkpoint.config() else {
-        return Err(CommandError::Unfit {
-            problems: vec![
-                "texts need a checkpoint's folder, with config.json and tokenizer.json".to_owned(),
-            ],
-        });
-    };
-    let config = TextConfig::from_json(json)?;
+    let (json, config) = text_networks::config(&checkpoint)?;
     let state = State::read(&checkpoint)?;
-    let builder = Builder::new(&state, &Device::Cpu).with_execution(options.execution);
-    let network = TextNetwork::build(&config, &builder, Task::AsItIs, &Device::Cpu)?;
-    let longest = config.longest();
-    let tokenizer = TextTokenizer::open(checkpoint.root(), longest)?;
+    let network = text_networks::build(&config, &state, Task::AsItIs, options.execution, &Device::Cpu)?;
+    let tokenizer = TextTokenizer::open(checkpoint.root(), config.longest())?;
     let path = options.data.file(false)?;
-    let (counted, measured) = match options.data.format {
-        TextFormat::Stsb => {
-            let mut pairs = read_pairs(&path)?;
-            pairs.truncate(options.limit.unwrap_or(usize::MAX));
-            let scores: Vec<f64> = pairs.iter().map(|pair| pair.score).collect();
-            let texts: Vec<String> = pairs.into_iter().flat_map(|pair| [pair.first, pair.second]).collect();
-            let sequences = tokenizer.encode(&texts)?;
-            progress.pass("evaluating", sequences.len());
-            let found = evaluate_similarity(&network, &sequences, &scores, |count| progress.seen(count))?;
-            (sequences, TextMeasure::Similarity(found))
+    let aim = aim(options.data.format, network.head(), &config, &tokenizer)?;
+    let refuse = |problem: &str| CommandError::Unfit { problems: vec![problem.to_owned()] };
+    match &aim {
+        TextAim::Classes if network.head() != Head::Classes => {
+            return Err(refuse("this checkpoint has no head for classes: compress finetune makes one"));
         }
-        TextFormat::Text => {
-            if !network.is_causal() {
-                let problem = "perplexity needs a language model that reads from left to right".to_owned();
-                return Err(CommandError::Unfit { problems: vec![problem] });
-            }
-            let text = TextSource { path, ..options.data.clone() }.whole()?;
-            let window = options.window.unwrap_or(WINDOW).min(longest);
-            let mut windows = windows(&tokenizer.encode_all(&text)?, window);
-            windows.truncate(options.limit.unwrap_or(usize::MAX));
-            progress.pass("evaluating", windows.len());
-            let found = evaluate_perplexity(&network, &windows, |count| progress.seen(count))?;
-            (windows, TextMeasure::Perplexity(found))
+        TextAim::Vectors => {
+            return Err(refuse("perplexity needs a language model, with a head for the vocabulary"));
         }
+        _ => {}
+    }
+    let classes = known_classes(json);
+    let window = options.window.unwrap_or(WINDOW).min(config.longest());
+    let reading = Reading { aim: &aim, tokenizer: &tokenizer, config: &config, classes: &classes, window };
+    let samples = reading.samples(&options.data, &path, options.limit)?;
+    let labels: Vec<f64> = samples.iter().map(|sample| sample.label).collect();
+    let sequences: Vec<Vec<u32>> = samples.into_iter().flat_map(|sample| sample.sequences).collect();
+    progress.pass("evaluating", sequences.len());
+    let seen = |count| progress.seen(count);
+    let measured = match &aim {
+        TextAim::Similarity => {
+            TextMeasure::Similarity(evaluate_similarity(&network, &sequences, &labels, seen)?)
+        }
+        TextAim::Classes => {
+            let labels: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
+            TextMeasure::Classes(evaluate_classes(&network, &sequences, &labels, seen)?)
+        }
+        TextAim::MaskedToken(masking) => {
+            TextMeasure::Masked(evaluate_masked(&network, &sequences, masking, seen)?)
+        }
+        _ => TextMeasure::Perplexity(evaluate_perplexity(&network, &sequences, seen)?),
     };
     progress.passed();
     let architecture = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let names = [options.source.to_string(), architecture.to_owned(), options.data.to_string()];
     let (layers, parameters) = (network.layers(), network.parameters());
-    let multiply_adds = multiply_adds(&network, &counted)?;
+    let multiply_adds = multiply_adds(&network, &sequences)?;
     let evaluated = Evaluated::new(names, layers, parameters, state.size_bytes(), multiply_adds);
     let mut report = EvaluateTextReport::new(evaluated, measured);
+    if let Some(least) = options.min_accuracy {
+        report.require_accuracy(least);
+    }
     if let Some(least) = options.min_spearman {
         report.require_spearman(least);
     }
@@ -121,9 +128,12 @@ fn multiply_adds(network: &TextNetwork, sequences: &[Vec<u32>]) -> Result<u64, C
     let length = (tokens / sequences.len().max(1)).max(1);
     let tape = Tape::counting();
     let batch = vec![vec![0; length]; COUNTED.div_ceil(length)];
-    let hidden = network.hidden(&tape, &Tokens::new(&batch)?)?;
-    if network.head() == Head::Vocabulary {
-        network.vocabulary_logits(&tape, &hidden)?;
+    let tokens = Tokens::new(&batch)?;
+    let hidden = network.hidden(&tape, &tokens)?;
+    match network.head() {
+        Head::Vocabulary => drop(network.vocabulary_logits(&tape, &hidden)?),
+        Head::Classes => drop(network.class_logits_of(&tape, &hidden, &tokens)?),
+        Head::Embeddings => {}
     }
     Ok(tape.multiply_adds() / (batch.len() * length) as u64)
 }

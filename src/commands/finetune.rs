@@ -1,7 +1,9 @@
+use super::finetune_text::finetune_text;
 use super::preparation::Preparation;
 use super::training::{self, RunOptions, Start};
 use super::{CommandError, RunFile, factoring, factoring::Initialization, networks};
-use crate::checkpoint::{Checkpoint, Source};
+use crate::checkpoint::{Checkpoint, Record, Source};
+use crate::data::Material;
 use crate::layers::State;
 use crate::models::Architecture;
 use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe, Save};
@@ -50,7 +52,11 @@ pub fn finetune(
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
-    let ready = Preparation::new(&options.run, Some(&options.source))?;
+    let data = match &options.run.data {
+        Material::Images(data) => data,
+        Material::Text(data) => return finetune_text(options, data, factoring_progress, progress),
+    };
+    let ready = Preparation::new(&options.run, data, Some(&options.source))?;
     let checkpoint = Checkpoint::open(&options.source)?;
     let dense = State::read(&checkpoint)?;
     let architecture = networks::architecture(&dense, options.architecture)?;
@@ -59,35 +65,36 @@ pub fn finetune(
         "checkpoint": dense.fingerprint()?,
         "recipe": options.recipe.as_ref().map(Recipe::to_json),
     });
-    let (state, record) = match (&options.recipe, checkpoint.record()) {
-        (None, record) => (dense, record.cloned()),
-        (Some(_), Some(record)) => {
-            return Err(CommandError::Usage(format!(
-                "`{}` is factored already, in {} layers: it takes no rank",
-                options.source,
-                record.modules.len()
-            )));
-        }
+    let (state, record) = factored(options, &checkpoint, dense, factoring_progress)?;
+    let (command, file) = ("finetune", RunFile::from(options));
+    let start = Start { command, state, record, architecture, origin, file };
+    training::run_pictures(start, ready, &options.run, progress)
+}
+
+/// A dense checkpoint with the layers of the recipe factored, or any as it is.
+pub(super) fn factored(
+    options: &FinetuneOptions,
+    checkpoint: &Checkpoint,
+    read: State,
+    progress: &dyn Progress,
+) -> Result<(State, Option<Record>), CommandError> {
+    match (&options.recipe, checkpoint.record()) {
+        (None, record) => Ok((read, record.cloned())),
+        (Some(_), Some(record)) => Err(CommandError::Usage(format!(
+            "`{}` is factored already, in {} layers: it takes no rank",
+            options.source,
+            record.modules.len()
+        ))),
         (Some(recipe), None) => {
             let mut plan_options = PlanOptions::new(options.limits, false);
             plan_options.overcomplete = true;
             // Factors are trained, however they are saved in the end.
             let recipe = Recipe { save: Save::Factored, ..recipe.clone() };
-            let plan = Plan::new(&checkpoint, &recipe, &plan_options, factoring_progress)?;
-            let (initialization, seed) = (Initialization::Spectral, options.run.training.seed);
-            let (state, record) = factoring::factor_state(
-                dense,
-                &checkpoint,
-                &plan,
-                initialization,
-                seed,
-                options.limits,
-                factoring_progress,
-            )?;
-            (state, Some(record))
+            let plan = Plan::new(checkpoint, &recipe, &plan_options, progress)?;
+            let (start, seed) = (Initialization::Spectral, options.run.training.seed);
+            let (state, record) =
+                factoring::factor_state(read, checkpoint, &plan, start, seed, options.limits, progress)?;
+            Ok((state, Some(record)))
         }
-    };
-    let (command, file) = ("finetune", RunFile::from(options));
-    let start = Start { command, state, record, architecture, origin, file };
-    training::run(start, ready, &options.run, progress)
+    }
 }

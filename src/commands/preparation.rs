@@ -3,7 +3,7 @@
 use super::training::RunOptions;
 use super::{CommandError, networks};
 use crate::checkpoint::{OutputError, Source};
-use crate::data::{Augmentation, Format, Loader, LoaderOptions, Split};
+use crate::data::{Augmentation, DataSource, Format, Loader, LoaderOptions, Material, Split};
 use crate::layers::Execution;
 use crate::models::{Architecture, Network};
 use crate::train::RunFolder;
@@ -12,14 +12,19 @@ use serde_json::Value;
 use std::io;
 use std::path::Path;
 
-/// The device, the data, the teacher and the folder of a run.
-pub(super) struct Preparation {
+/// Where a run is computed, and where it is kept.
+pub(super) struct Place {
     pub(super) device: Device,
+    pub(super) folder: RunFolder,
+    overwrite: bool,
+}
+
+/// The place, the data and the teacher of a run on pictures.
+pub(super) struct Preparation {
+    pub(super) place: Place,
     pub(super) train: Loader,
     pub(super) test: Loader,
     pub(super) teacher: Option<Teacher>,
-    pub(super) folder: RunFolder,
-    overwrite: bool,
 }
 
 /// A network whose logits are learned, and what tells it from others.
@@ -28,29 +33,13 @@ pub(super) struct Teacher {
     pub(super) fingerprint: String,
 }
 
-impl Preparation {
-    /// Refuses what can be refused of a run before its network is made. Nothing is written or removed.
+impl Place {
+    /// Refuses what can be refused of a run before anything is read. Nothing is written or removed.
     pub(super) fn new(options: &RunOptions, checkpoint: Option<&Source>) -> Result<Self, CommandError> {
         let device = options.device.open()?;
         let folder = RunFolder::new(&options.output);
         check_folder(&folder, options, checkpoint)?;
-        let (train, test) = loaders(options)?;
-        let teacher = match &options.teacher {
-            None => None,
-            Some(source) => {
-                let named = options.teacher_architecture;
-                let (_, state, network) = networks::open(source, named, Execution::Auto, &device)?;
-                networks::check(network.architecture(), &train)?;
-                Some(Teacher { network, fingerprint: state.fingerprint()? })
-            }
-        };
-        Ok(Self { device, train, test, teacher, folder, overwrite: options.overwrite })
-    }
-
-    /// Refuses a network that the data were not made for.
-    pub(super) fn check(&self, architecture: &Architecture) -> Result<(), CommandError> {
-        networks::check(architecture, &self.train)?;
-        networks::check(architecture, &self.test)
+        Ok(Self { device, folder, overwrite: options.overwrite })
     }
 
     /// Makes room where an earlier run is to be replaced: the last thing before this one writes.
@@ -65,6 +54,34 @@ impl Preparation {
             source,
         };
         self.folder.clear().map_err(failed)
+    }
+}
+
+impl Preparation {
+    /// Refuses what can be refused of a run before its network is made. Nothing is written or removed.
+    pub(super) fn new(
+        options: &RunOptions,
+        data: &DataSource,
+        checkpoint: Option<&Source>,
+    ) -> Result<Self, CommandError> {
+        let place = Place::new(options, checkpoint)?;
+        let (train, test) = loaders(options, data)?;
+        let teacher = match &options.teacher {
+            None => None,
+            Some(source) => {
+                let named = options.teacher_architecture;
+                let (_, state, network) = networks::open(source, named, Execution::Auto, &place.device)?;
+                networks::check(network.architecture(), &train)?;
+                Some(Teacher { network, fingerprint: state.fingerprint()? })
+            }
+        };
+        Ok(Self { place, train, test, teacher })
+    }
+
+    /// Refuses a network that the data were not made for.
+    pub(super) fn check(&self, architecture: &Architecture) -> Result<(), CommandError> {
+        networks::check(architecture, &self.train)?;
+        networks::check(architecture, &self.test)
     }
 }
 
@@ -104,8 +121,9 @@ fn check_folder(
         }
     }
     // Pictures of a folder are all that is in it.
-    if let (Ok(resolved), Ok(data)) = (existing.canonicalize(), options.data.path.canonicalize())
-        && matches!(options.data.format, Format::Images | Format::TinyImagenet)
+    if let Material::Images(source) = &options.data
+        && let (Ok(resolved), Ok(data)) = (existing.canonicalize(), source.path.canonicalize())
+        && matches!(source.format, Format::Images | Format::TinyImagenet)
         && ["train", "val", "test"].iter().any(|split| resolved.starts_with(data.join(split)))
     {
         return Err(CommandError::InsideData { path, data });
@@ -114,10 +132,10 @@ fn check_folder(
     tempfile::tempfile_in(existing).map(drop).map_err(|error| unwritable(error).into())
 }
 
-fn loaders(options: &RunOptions) -> Result<(Loader, Loader), CommandError> {
+fn loaders(options: &RunOptions, data: &DataSource) -> Result<(Loader, Loader), CommandError> {
     let training = &options.training;
-    let train = networks::dataset(&options.data, Split::Train, training.train_limit)?;
-    let test = networks::dataset(&options.data, Split::Test, training.test_limit)?;
+    let train = networks::dataset(data, Split::Train, training.train_limit)?;
+    let test = networks::dataset(data, Split::Test, training.test_limit)?;
     let augmentation = training.augmentation.unwrap_or_else(|| Augmentation::for_format(train.format()));
     let mut loading = LoaderOptions::new(training.batch_size);
     loading.seed = training.seed;

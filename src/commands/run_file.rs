@@ -1,6 +1,6 @@
 use super::training::Keep;
 use super::{DeviceName, FinetuneOptions, Initialization, RunOptions, TrainOptions};
-use crate::data::DataSource;
+use crate::data::Material;
 use crate::models::Architecture;
 use crate::plan::{Recipe, Save};
 use crate::train::TrainingOptions;
@@ -45,7 +45,10 @@ pub struct RunFile {
     pub init: Option<Initialization>,
     /// The data, as they are typed: `cifar10:DIR`.
     #[serde(with = "typed", skip_serializing_if = "Option::is_none")]
-    pub data: Option<DataSource>,
+    pub data: Option<Material>,
+    /// Where texts are measured, where it is not the data's own test split.
+    #[serde(with = "typed", skip_serializing_if = "Option::is_none")]
+    pub test_data: Option<Material>,
     /// The run's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
@@ -76,6 +79,12 @@ pub struct RunFile {
     /// The accuracy that the result must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_accuracy: Option<f64>,
+    /// The correlation that the result must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_spearman: Option<f64>,
+    /// The perplexity that the result must not exceed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_perplexity: Option<f64>,
     /// How it is trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingOptions>,
@@ -153,12 +162,12 @@ fn syntax(text: &str, error: &toml::de::Error) -> RunFileError {
 
 /// Data as they are typed.
 mod typed {
-    use super::DataSource;
+    use super::Material;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     #[expect(clippy::ref_option, reason = "the form that serde calls")]
     pub(super) fn serialize<S: Serializer>(
-        data: &Option<DataSource>,
+        data: &Option<Material>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match data {
@@ -169,7 +178,7 @@ mod typed {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<DataSource>, D::Error> {
+    ) -> Result<Option<Material>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
@@ -179,6 +188,7 @@ impl From<&RunOptions> for RunFile {
     fn from(run: &RunOptions) -> Self {
         Self {
             data: Some(run.data.clone()),
+            test_data: run.test_data.clone(),
             out: Some(run.output.clone()),
             teacher: run.teacher.as_ref().map(ToString::to_string),
             teacher_arch: run.teacher_architecture,
@@ -189,6 +199,8 @@ impl From<&RunOptions> for RunFile {
             save_every: run.save_every,
             recalibrate: Some(run.recalibrate),
             min_accuracy: run.min_accuracy,
+            min_spearman: run.min_spearman,
+            max_perplexity: run.max_perplexity,
             training: Some(run.training.clone()),
             ..Self::default()
         }

@@ -95,7 +95,7 @@ pub(super) fn new_dtypes(config: Option<&Value>, dtype: OutputDtype) -> BTreeMap
 
 /// config.json with the record as its last key, or without one, and with these texts under these keys,
 /// otherwise letter for letter as it was.
-fn config(text: &str, record: Option<&Record>, texts: &BTreeMap<String, String>) -> String {
+pub(super) fn config(text: &str, record: Option<&Record>, texts: &BTreeMap<String, String>) -> String {
     let mut text = without_record(text);
     for (key, value) in texts {
         text = with_text(&text, key, value);

@@ -2,6 +2,7 @@ use super::preparation::Preparation;
 use super::training::{self, RunOptions, Start};
 use super::{CommandError, RunFile, factoring, factoring::Initialization};
 use crate::checkpoint::{Checkpoint, OutputOptions};
+use crate::data::Material;
 use crate::models::{Architecture, Network};
 use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe, Save};
 use crate::report::TrainingReport;
@@ -56,7 +57,11 @@ pub fn train(
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
-    let ready = Preparation::new(&options.run, None)?;
+    let Material::Images(data) = &options.run.data else {
+        let problem = "networks for text are not trained from an architecture's name".to_owned();
+        return Err(CommandError::Usage(problem));
+    };
+    let ready = Preparation::new(&options.run, data, None)?;
     let [channels, ..] = ready.train.shape();
     let classes = ready.train.dataset().classes();
     let architecture = options.architecture.with_classes(classes).with_channels(channels);
@@ -95,5 +100,5 @@ pub fn train(
     });
     let (command, file) = ("train", RunFile::from(options));
     let start = Start { command, state, record, architecture, origin, file };
-    training::run(start, ready, &options.run, progress)
+    training::run_pictures(start, ready, &options.run, progress)
 }

@@ -1,17 +1,17 @@
 //! What fine-tuning and training from scratch have in common: a run.
 
-use super::preparation::Preparation;
+use super::preparation::{Place, Preparation};
 use super::recalibrate::recalibrate;
 use super::{CommandError, DeviceName, RunFile, networks};
 use crate::checkpoint::{Record, Source};
-use crate::data::DataSource;
+use crate::data::Material;
 use crate::layers::{State, keep_freed_memory};
-use crate::models::{Architecture, Network};
+use crate::models::Architecture;
 use crate::plan::Save;
-use crate::report::{TrainingReport, training_html};
+use crate::report::{CheckResult, TrainingReport, training_html};
 use crate::train::{
-    self, EpochMetrics, MetricsRecord, Session, SessionParts, Trainer, TrainingOptions, TrainingProgress,
-    read_metrics,
+    self, Classifier, EpochMetrics, Learner, Lessons, MetricsRecord, Pictures, Session, SessionParts,
+    Trainer, TrainingOptions, TrainingProgress, read_metrics,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -34,7 +34,9 @@ pub enum Keep {
 #[non_exhaustive]
 pub struct RunOptions {
     /// The data.
-    pub data: DataSource,
+    pub data: Material,
+    /// Where texts are measured, where it is not the data's own test split.
+    pub test_data: Option<Material>,
     /// The run's folder.
     pub output: PathBuf,
     /// How it is trained.
@@ -61,14 +63,19 @@ pub struct RunOptions {
     pub recalibrate: bool,
     /// The accuracy that the result must have.
     pub min_accuracy: Option<f64>,
+    /// The correlation that the result must have.
+    pub min_spearman: Option<f64>,
+    /// The perplexity that the result must not exceed.
+    pub max_perplexity: Option<f64>,
 }
 
 impl RunOptions {
     /// Training on this data into this folder.
     #[must_use]
-    pub fn new(data: DataSource, output: PathBuf, training: TrainingOptions) -> Self {
+    pub fn new(data: impl Into<Material>, output: PathBuf, training: TrainingOptions) -> Self {
         Self {
-            data,
+            data: data.into(),
+            test_data: None,
             output,
             training,
             teacher: None,
@@ -82,11 +89,13 @@ impl RunOptions {
             save_every: None,
             recalibrate: false,
             min_accuracy: None,
+            min_spearman: None,
+            max_perplexity: None,
         }
     }
 }
 
-/// What a run starts from.
+/// What a run on pictures starts from.
 pub(super) struct Start {
     pub(super) command: &'static str,
     pub(super) state: State,
@@ -98,58 +107,100 @@ pub(super) struct Start {
     pub(super) file: RunFile,
 }
 
-/// Trains from a start to the end, in the run's folder.
-pub(super) fn run(
+/// A run that is ready to begin or to go on.
+pub(super) struct Ready<L, D> {
+    pub(super) command: &'static str,
+    /// What is trained, in words.
+    pub(super) model: String,
+    pub(super) learner: L,
+    pub(super) lessons: D,
+    /// The checkpoint whose tensors the network's replace when it is saved.
+    pub(super) template: State,
+    pub(super) record: Option<Record>,
+    pub(super) origin: Value,
+    pub(super) file: RunFile,
+    pub(super) place: Place,
+    /// What lies beside the result, by name.
+    pub(super) side_files: Vec<(String, Vec<u8>)>,
+}
+
+/// Trains a network for pictures from a start to the end, in the run's folder.
+pub(super) fn run_pictures(
     start: Start,
-    mut ready: Preparation,
+    ready: Preparation,
     options: &RunOptions,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
     keep_freed_memory();
     let training = &options.training;
     let Start { command, state, record, architecture, mut origin, mut file } = start;
-    let device = ready.device.clone();
-    let network = networks::network(&state, Some(architecture), training.execution, &device)?;
+    let Preparation { place, train, test, teacher } = ready;
+    let network = networks::network(&state, Some(architecture), training.execution, &place.device)?;
     // Pictures that are too small for it are refused before anything is written.
-    networks::multiply_adds(&network, &ready.train)?;
+    networks::multiply_adds(&network, &train)?;
     file.arch = Some(*network.architecture());
+    if let (true, false, Material::Images(data)) = (options.recalibrate, options.resume, &options.data) {
+        recalibrate(&network, data, training, options.workers, &place.device, progress)?;
+    }
+    let model = network.architecture().to_string();
+    extend(
+        &mut origin,
+        json!({
+            "command": command,
+            "architecture": model,
+            "train_data": train.dataset().fingerprint(),
+            "test_data": test.dataset().fingerprint(),
+            "teacher": teacher.as_ref().map(|teacher| &teacher.fingerprint),
+            "recalibrate": options.recalibrate,
+            "options": training,
+        }),
+    );
+    let learner = Classifier::new(network, teacher.map(|teacher| teacher.network), &place.device);
+    let lessons = Pictures { train, test };
+    let side_files = Vec::new();
+    let (template, place) = (state, place);
+    let ready = Ready { command, model, learner, lessons, template, record, origin, file, place, side_files };
+    run(ready, options, progress)
+}
+
+/// Puts the entries of one object into another.
+pub(super) fn extend(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
+}
+
+/// Trains to the end, in the run's folder.
+pub(super) fn run<L: Learner, D: Lessons<L>>(
+    ready: Ready<L, D>,
+    options: &RunOptions,
+    progress: &dyn TrainingProgress,
+) -> Result<TrainingReport, CommandError> {
+    let training = &options.training;
+    let Ready { command, model, learner, lessons, template, record, origin, file, place, side_files } = ready;
     let dense_parameters =
-        dense_parameters(&network).or(training.pruning.map(|_| network.parameters().count() as u64));
-    if options.recalibrate && !options.resume {
-        recalibrate(&network, &options.data, training, options.workers, &device, progress)?;
-    }
-    let architecture = network.architecture().to_string();
-    let run = json!({
-        "command": command,
-        "architecture": architecture,
-        "train_data": ready.train.dataset().fingerprint(),
-        "test_data": ready.test.dataset().fingerprint(),
-        "teacher": ready.teacher.as_ref().map(|teacher| &teacher.fingerprint),
-        "recalibrate": options.recalibrate,
-        "options": training,
-    });
-    if let (Some(origin), Value::Object(run)) = (origin.as_object_mut(), run) {
-        origin.extend(run);
-    }
-    let steps = ready.train.batches_per_epoch().div_ceil(training.accumulate.max(1)) as u64;
+        dense_parameters(&learner).or(training.pruning.map(|_| learner.parameters().count() as u64));
+    let steps = lessons.batches_per_epoch().div_ceil(training.accumulate.max(1)) as u64;
     let total_steps = steps.saturating_mul(training.epochs as u64);
+    let (unit, samples) = (lessons.unit(), (lessons.samples_per_epoch() * training.epochs) as u64);
     let settings_text = file.to_toml().map_err(Box::new)?;
-    let teacher = ready.teacher.take().map(|teacher| teacher.network);
-    let trainer = Trainer::new(network, teacher, training, total_steps, &device)?;
-    progress.policy(trainer.network().parameters(), trainer.decay());
-    ready.clear()?;
-    let Preparation { train, test, folder, .. } = ready;
+    let trainer = Trainer::new(learner, training, total_steps, &place.device)?;
+    progress.policy(trainer.learner().parameters(), trainer.decay());
+    place.clear()?;
+    let Place { device, folder, .. } = place;
     let parts = SessionParts {
-        train,
-        test,
+        lessons,
         folder: folder.clone(),
-        template: state,
+        template,
         record: record.clone(),
         origin,
         save_every: options.save_every,
     };
     let mut session = Session::new(trainer, parts, &device, options.resume)?;
-    folder.write_text("options.toml", &settings_text)?;
+    folder.write_file("options.toml", settings_text.as_bytes())?;
+    for (name, bytes) in &side_files {
+        folder.write_file(name, bytes)?;
+    }
     session.run(progress)?;
     let result = match options.keep {
         Keep::Last => session.saved_state()?,
@@ -169,34 +220,45 @@ pub(super) fn run(
         })
         .collect();
     let trainer = session.trainer();
-    let images = (session.images_per_epoch() * training.epochs) as u64;
     let settings = serde_json::to_value(&file).unwrap_or_default();
-    let parameters = trainer.network().parameters();
-    let mut report = TrainingReport::new(architecture, parameters, trainer.decay(), epochs, images, settings);
+    let parameters = trainer.learner().parameters();
+    let mut report =
+        TrainingReport::new(model, parameters, trainer.decay(), epochs, (unit, samples), settings);
     report.command = command;
     report.totals.parameters = trainer.parameters_kept() as u64;
     if let Some(dense) = dense_parameters {
         report = report.against_dense(dense);
     }
     report.output = Some(options.output.display().to_string());
-    if let Some(least) = options.min_accuracy {
-        let accuracy = match options.keep {
-            Keep::Last => report.epochs.last().map(|epoch| epoch.test_accuracy),
-            Keep::Best => report.best.map(|best| best.test_accuracy),
-        };
-        report.require_accuracy(accuracy.unwrap_or(0.0), least);
-    }
+    check(&mut report, options);
     for (name, text) in [("report.json", report.to_json()), ("report.html", training_html(&report))] {
-        folder.write_text(name, &text)?;
+        folder.write_file(name, text.as_bytes())?;
     }
     Ok(report)
 }
 
+/// Holds what is asked for against the epoch that is the result.
+fn check(report: &mut TrainingReport, options: &RunOptions) {
+    let best = report.best.as_ref().map(|best| best.epoch);
+    let result = match options.keep {
+        Keep::Last => report.epochs.last(),
+        Keep::Best => report.epochs.iter().find(|epoch| Some(epoch.epoch) == best),
+    };
+    let score = |name: &str| result.and_then(|epoch| epoch.scores.get(name).copied()).unwrap_or(f64::NAN);
+    let accuracy = result.map_or(f64::NAN, |epoch| epoch.test_accuracy);
+    let checks = [
+        options.min_accuracy.map(|least| CheckResult::accuracy(accuracy, least)),
+        options.min_spearman.map(|least| CheckResult::spearman(score("spearman"), least)),
+        options.max_perplexity.map(|most| CheckResult::perplexity(score("perplexity"), most)),
+    ];
+    report.checks.extend(checks.into_iter().flatten());
+}
+
 /// Parameters that the network would have if no layer were factored.
-fn dense_parameters(network: &Network) -> Option<u64> {
-    let factored = network.layers().iter().filter_map(|layer| layer.weight.chain());
+fn dense_parameters(learner: &impl Learner) -> Option<u64> {
+    let factored = learner.layers().iter().filter_map(|layer| layer.weight.chain());
     let (now, dense) = factored.fold((0, 0), |(now, dense), chain| {
         (now + chain.parameters(), dense + chain.unfolding().parameters())
     });
-    (now != dense).then(|| (network.parameters().count() - now + dense) as u64)
+    (now != dense).then(|| (learner.parameters().count() - now + dense) as u64)
 }

@@ -51,10 +51,11 @@ mod folder;
 mod format;
 mod idx;
 mod loader;
+mod material;
 mod normalization;
 mod options;
 mod picture;
-mod random;
+pub(crate) mod random;
 mod resample;
 mod samples;
 mod source;
@@ -67,10 +68,11 @@ pub use dataset::ImageDataset;
 pub use error::DataError;
 pub use format::Format;
 pub use loader::{Batch, Batches, Loader};
+pub use material::Material;
 pub use normalization::Normalization;
 pub use options::LoaderOptions;
 pub use source::{DataSource, DataSourceError, Split};
 pub use text::{
-    SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextTokenizer, WINDOW, fingerprint_of,
-    read_pairs, sample, token_batches, windows,
+    LabelledText, SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextTokenizer, WINDOW,
+    class_names, fingerprint_of, read_labelled, read_pairs, sample, token_batches, windows,
 };

@@ -8,15 +8,22 @@ use rand_chacha::{
 enum Purpose {
     Order = 0,
     Augmentation = 1,
+    Text = 2,
 }
 
 /// Random numbers that are the same on every machine: ChaCha of 8 rounds, with what they are for as its key.
-pub(super) struct Stream(ChaCha8Rng);
+#[derive(Debug)]
+pub(crate) struct Stream(ChaCha8Rng);
 
 impl Stream {
     /// The stream of one sample's augmentation, by the sample's position in its epoch.
     pub(super) fn augmentation(seed: u64, epoch: usize, position: usize) -> Self {
         Self::new(seed, epoch, position, Purpose::Augmentation)
+    }
+
+    /// The stream of what is hidden of a text, by its position in its epoch.
+    pub(crate) fn of_text(seed: u64, epoch: usize, position: usize) -> Self {
+        Self::new(seed, epoch, position, Purpose::Text)
     }
 
     fn new(seed: u64, epoch: usize, position: usize, purpose: Purpose) -> Self {
@@ -29,7 +36,7 @@ impl Stream {
     }
 
     /// Uniform in `0..count`, without bias.
-    pub(super) fn below(&mut self, count: usize) -> usize {
+    pub(crate) fn below(&mut self, count: usize) -> usize {
         let count = count as u64;
         // Of the 2^64 words, the lowest 2^64 mod count (of the product's low half) would be one too many for
         // some results.
@@ -43,7 +50,7 @@ impl Stream {
     }
 
     /// Uniform in [0, 1).
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
@@ -55,7 +62,7 @@ impl Stream {
 
 /// The order of an epoch: a permutation that depends on seed and epoch alone (Fisher and Yates, from the
 /// end).
-pub(super) fn permutation(seed: u64, epoch: usize, count: usize) -> Vec<usize> {
+pub(crate) fn permutation(seed: u64, epoch: usize, count: usize) -> Vec<usize> {
     let mut stream = Stream::new(seed, epoch, 0, Purpose::Order);
     let mut order: Vec<usize> = (0..count).collect();
     for last in (1..count).rev() {

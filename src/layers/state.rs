@@ -118,6 +118,20 @@ impl StateError {
 }
 
 impl State {
+    /// The same, with `prefix.` before each name.
+    #[must_use]
+    pub fn prefixed(self, prefix: &str) -> Self {
+        let named = |name: String| format!("{prefix}.{name}");
+        Self {
+            tensors: self.tensors.into_iter().map(|(name, stored)| (named(name), stored)).collect(),
+            modules: self
+                .modules
+                .into_iter()
+                .map(|(name, module)| (named(name), module.prefixed(prefix)))
+                .collect(),
+        }
+    }
+
     /// Reads every tensor of a checkpoint.
     ///
     /// # Errors

@@ -79,6 +79,8 @@ pub struct Tape {
     /// Whether it is run for its multiply-adds alone.
     counting: bool,
     observer: Option<Rc<dyn Observer>>,
+    /// What each layer of a network left, where it is kept.
+    states: RefCell<Option<Vec<Node>>>,
 }
 
 impl fmt::Debug for Tape {
@@ -89,7 +91,14 @@ impl fmt::Debug for Tape {
 
 impl Tape {
     fn new(mode: Mode) -> Self {
-        Self { mode, autocast: None, multiply_adds: Cell::new(0), counting: false, observer: None }
+        Self {
+            mode,
+            autocast: None,
+            multiply_adds: Cell::new(0),
+            counting: false,
+            observer: None,
+            states: RefCell::default(),
+        }
     }
 
     /// A computation without gradients.
@@ -156,6 +165,37 @@ impl Tape {
     #[must_use]
     pub fn with_autocast(self, dtype: Option<DType>) -> Self {
         Self { autocast: dtype, ..self }
+    }
+
+    /// The same, and what each layer of a network leaves is kept.
+    #[must_use]
+    pub fn keeping_states(self) -> Self {
+        self.keep_states(true);
+        self
+    }
+
+    /// Keeps what each layer of a network leaves from now on, or no longer; forgets what was kept.
+    pub fn keep_states(&self, keep: bool) {
+        *self.states.borrow_mut() = keep.then(Vec::new);
+    }
+
+    /// What each layer of a network left, in the order in which they ran, since this was asked to be kept.
+    #[must_use]
+    pub fn states(&self) -> Vec<Node> {
+        self.states.borrow().clone().unwrap_or_default()
+    }
+
+    /// What a layer of a network leaves for the next.
+    pub(crate) fn leave_state(&self, state: &Node) {
+        if let Some(states) = &mut *self.states.borrow_mut() {
+            states.push(state.clone());
+        }
+    }
+
+    /// The element type of matrix products and convolutions, where it is not that of their inputs.
+    #[must_use]
+    pub fn autocast(&self) -> Option<DType> {
+        self.autocast
     }
 
     /// Whether gradients are wanted.

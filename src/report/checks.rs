@@ -43,6 +43,22 @@ impl CheckResult {
         let message = format!("the accuracy is {:.2} %, {comparison} {:.2} %", 100.0 * found, 100.0 * least);
         Self { check: "min_accuracy", limit: Some(least), found: Some(found), passed, layer: None, message }
     }
+
+    /// Whether cosines of sentences agree well enough with people.
+    pub(crate) fn spearman(found: f64, least: f64) -> Self {
+        let passed = found >= least;
+        let comparison = if passed { "at least" } else { "less than" };
+        let message = format!("Spearman's correlation is {found:.4}, {comparison} {least}");
+        Self { check: "min_spearman", limit: Some(least), found: Some(found), passed, layer: None, message }
+    }
+
+    /// Whether a text is foretold well enough.
+    pub(crate) fn perplexity(found: f64, most: f64) -> Self {
+        let passed = found <= most;
+        let comparison = if passed { "at most" } else { "more than" };
+        let message = format!("the perplexity is {found:.3}, {comparison} {most}");
+        Self { check: "max_perplexity", limit: Some(most), found: Some(found), passed, layer: None, message }
+    }
 }
 
 impl CompressReport {

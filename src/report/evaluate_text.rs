@@ -1,6 +1,6 @@
 use super::checks::CheckResult;
 use super::evaluated::Evaluated;
-use crate::train::{PerplexityEvaluation, SimilarityEvaluation};
+use crate::train::{ClassEvaluation, PerplexityEvaluation, SimilarityEvaluation};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -24,8 +24,12 @@ pub struct EvaluateTextReport {
 pub enum TextMeasure {
     /// Of pairs of sentences.
     Similarity(SimilarityEvaluation),
-    /// Of a text.
+    /// Of texts with classes.
+    Classes(ClassEvaluation),
+    /// Of a text, token by token.
     Perplexity(PerplexityEvaluation),
+    /// Of a text's hidden tokens.
+    Masked(PerplexityEvaluation),
 }
 
 impl EvaluateTextReport {
@@ -33,39 +37,24 @@ impl EvaluateTextReport {
         Self { network, measured, checks: Vec::new() }
     }
 
-    /// Asks for a correlation.
-    pub fn require_spearman(&mut self, least: f64) {
-        if let TextMeasure::Similarity(found) = self.measured {
-            let passed = found.spearman >= least;
-            let comparison = if passed { "at least" } else { "less than" };
-            let message = format!("Spearman's correlation is {:.4}, {comparison} {least}", found.spearman);
-            let (limit, found) = (Some(least), Some(found.spearman));
-            self.checks.push(CheckResult {
-                check: "min_spearman",
-                limit,
-                found,
-                passed,
-                layer: None,
-                message,
-            });
+    /// Asks for an accuracy; of what has none nothing is asked.
+    pub fn require_accuracy(&mut self, least: f64) {
+        if let TextMeasure::Classes(found) = self.measured {
+            self.checks.push(CheckResult::accuracy(found.accuracy, least));
         }
     }
 
-    /// Asks for a perplexity.
+    /// Asks for a correlation; of what has none nothing is asked.
+    pub fn require_spearman(&mut self, least: f64) {
+        if let TextMeasure::Similarity(found) = self.measured {
+            self.checks.push(CheckResult::spearman(found.spearman, least));
+        }
+    }
+
+    /// Asks for a perplexity; of what has none nothing is asked.
     pub fn require_perplexity(&mut self, most: f64) {
-        if let TextMeasure::Perplexity(found) = self.measured {
-            let passed = found.perplexity <= most;
-            let comparison = if passed { "at most" } else { "more than" };
-            let message = format!("the perplexity is {:.3}, {comparison} {most}", found.perplexity);
-            let (limit, found) = (Some(most), Some(found.perplexity));
-            self.checks.push(CheckResult {
-                check: "max_perplexity",
-                limit,
-                found,
-                passed,
-                layer: None,
-                message,
-            });
+        if let TextMeasure::Perplexity(found) | TextMeasure::Masked(found) = self.measured {
+            self.checks.push(CheckResult::perplexity(found.perplexity, most));
         }
     }
 
@@ -98,7 +87,16 @@ impl EvaluateTextReport {
                 let rate = sentences as f64 / elapsed_secs;
                 let _ = writeln!(text, "speed          {rate:.0} sentences/s, {elapsed_secs:.1} s");
             }
-            TextMeasure::Perplexity(found) => {
+            TextMeasure::Classes(found) => {
+                let ClassEvaluation { accuracy, loss, sentences, tokens, elapsed_secs, .. } = found;
+                let data = &self.network.data;
+                let _ = writeln!(text, "data           {data}, {sentences} sentences, {tokens} tokens");
+                let _ = writeln!(text, "accuracy       {:.2} %", 100.0 * accuracy);
+                let _ = writeln!(text, "loss           {loss:.4}");
+                let rate = sentences as f64 / elapsed_secs;
+                let _ = writeln!(text, "speed          {rate:.0} sentences/s, {elapsed_secs:.1} s");
+            }
+            TextMeasure::Perplexity(found) | TextMeasure::Masked(found) => {
                 let PerplexityEvaluation { perplexity, loss, accuracy, window, tokens, elapsed_secs, .. } =
                     found;
                 let _ = writeln!(
@@ -108,7 +106,12 @@ impl EvaluateTextReport {
                 );
                 let _ = writeln!(text, "perplexity     {perplexity:.3}");
                 let _ = writeln!(text, "loss           {loss:.4}");
-                let _ = writeln!(text, "next token     {:.2} % foretold", 100.0 * accuracy);
+                let what = if matches!(self.measured, TextMeasure::Masked(_)) {
+                    "hidden tokens "
+                } else {
+                    "next token    "
+                };
+                let _ = writeln!(text, "{what} {:.2} % foretold", 100.0 * accuracy);
                 let rate = tokens as f64 / elapsed_secs;
                 let _ = writeln!(text, "speed          {rate:.0} tokens/s, {elapsed_secs:.1} s");
             }

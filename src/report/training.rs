@@ -5,6 +5,7 @@ use super::table::{Align, Table};
 use super::units;
 use crate::layers::{Parameters, Role};
 use crate::train::{Decay, DecayTable, EpochMetrics};
+use indexmap::IndexMap;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -28,7 +29,7 @@ pub struct TrainingReport {
     pub output: Option<String>,
     /// Sums.
     pub totals: TrainingTotals,
-    /// The epoch with the highest accuracy on the test set, the first of equals.
+    /// The epoch that was best on the test set, the first of equals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best: Option<BestEpoch>,
     /// What was trained, and how each parameter was decayed.
@@ -57,22 +58,28 @@ pub struct TrainingTotals {
     /// The former over the latter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<f64>,
+    /// What samples are, in the plural.
+    pub unit: &'static str,
     /// Samples that were trained on, those of each epoch anew.
-    pub images: u64,
+    pub samples: u64,
     /// Seconds of training and testing, over all sessions.
     pub elapsed_secs: f64,
     /// Samples over seconds.
-    pub images_per_sec: f64,
+    pub samples_per_sec: f64,
 }
 
 /// An epoch and how good it was.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct BestEpoch {
     /// The epoch, counted from 1.
     pub epoch: u64,
-    /// The part of the test set that was right.
-    pub test_accuracy: f64,
+    /// The part of the test set that was right, where a sample can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_accuracy: Option<f64>,
+    /// What else was measured on the test set.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub scores: IndexMap<String, f64>,
 }
 
 /// One trained parameter.
@@ -99,7 +106,7 @@ impl TrainingReport {
         parameters: &Parameters,
         decay: &DecayTable,
         epochs: Vec<EpochMetrics>,
-        images: u64,
+        (unit, samples): (&'static str, u64),
         options: serde_json::Value,
     ) -> Self {
         let elapsed_secs = epochs.last().map_or(0.0, |epoch| epoch.elapsed_secs);
@@ -109,9 +116,10 @@ impl TrainingReport {
             parameters: parameters.count() as u64,
             parameters_dense: None,
             keep: None,
-            images,
+            unit,
+            samples,
             elapsed_secs,
-            images_per_sec: if elapsed_secs > 0.0 { images as f64 / elapsed_secs } else { 0.0 },
+            samples_per_sec: if elapsed_secs > 0.0 { samples as f64 / elapsed_secs } else { 0.0 },
         };
         let trained = parameters.trained().map(|(name, parameter)| TrainedParameter {
             name: name.to_owned(),
@@ -135,9 +143,9 @@ impl TrainingReport {
         }
     }
 
-    /// Asks for an accuracy of the result.
-    pub fn require_accuracy(&mut self, found: f64, least: f64) {
-        self.checks.push(CheckResult::accuracy(found, least));
+    /// Asks something of the result.
+    pub fn require(&mut self, check: CheckResult) {
+        self.checks.push(check);
     }
 
     /// Whether all that must hold does.
@@ -181,30 +189,39 @@ impl TrainingReport {
     }
 
     fn epochs_text(&self) -> Table {
-        let mut table = Table::new(&[
-            ("epoch", Align::Right),
-            ("step", Align::Right),
-            ("learning rate", Align::Right),
-            ("train loss", Align::Right),
-            ("train accuracy", Align::Right),
-            ("test loss", Align::Right),
-            ("test accuracy", Align::Right),
-            ("time", Align::Right),
-            ("", Align::Left),
-        ]);
+        let accuracies = self.epochs.iter().any(|epoch| epoch.test_accuracy.is_finite());
+        let scores: Vec<&str> = self
+            .epochs
+            .last()
+            .map(|epoch| epoch.scores.keys().map(String::as_str).collect())
+            .unwrap_or_default();
+        let mut titles = vec!["epoch", "step", "learning rate", "train loss"];
+        titles.extend(accuracies.then_some("train accuracy"));
+        titles.push("test loss");
+        titles.extend(accuracies.then_some("test accuracy"));
+        titles.extend(&scores);
+        titles.push("time");
+        let titles = titles.into_iter().map(|title| (title, Align::Right)).chain([("", Align::Left)]);
+        let mut table = Table::new(&titles.collect::<Vec<_>>());
         for epoch in self.shown() {
-            let best = self.best.is_some_and(|best| best.epoch == epoch.epoch);
-            table.row([
+            let best = self.best.as_ref().is_some_and(|best| best.epoch == epoch.epoch);
+            let mut row = vec![
                 epoch.epoch.to_string(),
                 epoch.step.to_string(),
                 number(epoch.learning_rate),
                 loss(epoch.train_loss),
-                percent(epoch.train_accuracy),
-                loss(epoch.test_loss),
-                percent(epoch.test_accuracy),
-                units::seconds(epoch.elapsed_secs),
-                if best { "best" } else { "" }.to_owned(),
-            ]);
+            ];
+            row.extend(accuracies.then(|| percent(epoch.train_accuracy)));
+            row.push(loss(epoch.test_loss));
+            row.extend(accuracies.then(|| percent(epoch.test_accuracy)));
+            row.extend(
+                scores
+                    .iter()
+                    .map(|name| epoch.scores.get(*name).map_or("-".to_owned(), |&score| loss(score))),
+            );
+            row.push(units::seconds(epoch.elapsed_secs));
+            row.push(if best { "best" } else { "" }.to_owned());
+            table.row(row);
         }
         table
     }
@@ -214,34 +231,32 @@ impl TrainingReport {
         let every = self.epochs.len().div_ceil(MOST_EPOCHS).max(1);
         let chosen = move |(index, epoch): &(usize, &EpochMetrics)| {
             (self.epochs.len() - 1 - index).is_multiple_of(every)
-                || self.best.is_some_and(|best| best.epoch == epoch.epoch)
+                || self.best.as_ref().is_some_and(|best| best.epoch == epoch.epoch)
         };
         self.epochs.iter().enumerate().filter(chosen).map(|(_, epoch)| epoch)
     }
 
     fn totals_text(&self) -> String {
         let totals = &self.totals;
+        let unit = totals.unit;
         let mut text = format!("{} trained parameters", units::count(totals.parameters));
         if let (Some(dense), Some(keep)) = (totals.parameters_dense, totals.keep) {
             let _ = write!(text, ", {} of the dense model's {}", percent(keep), units::count(dense));
         }
         let _ = writeln!(
             text,
-            "\n{} epochs, {} steps, {} images in {}: {:.0} images/s",
+            "\n{} epochs, {} steps, {} {unit} in {}: {:.0} {unit}/s",
             totals.epochs,
             totals.steps,
-            units::count(totals.images),
+            units::count(totals.samples),
             units::seconds(totals.elapsed_secs),
-            totals.images_per_sec
+            totals.samples_per_sec
         );
-        if let (Some(best), Some(last)) = (self.best, self.epochs.last()) {
-            let _ = writeln!(
-                text,
-                "test accuracy: {} at the end, best {} after epoch {}",
-                percent(last.test_accuracy),
-                percent(best.test_accuracy),
-                best.epoch
-            );
+        if let (Some(best), Some((name, last))) = (&self.best, self.epochs.last().map(headline)) {
+            let of_best = self.epochs.iter().find(|epoch| epoch.epoch == best.epoch).map(headline);
+            let of_best = of_best.map_or_else(String::new, |(_, shown)| shown);
+            let _ =
+                writeln!(text, "test {name}: {last} at the end, best {of_best} after epoch {}", best.epoch);
         }
         if let Some(output) = &self.output {
             let _ = writeln!(text, "written to {output}");
@@ -251,13 +266,26 @@ impl TrainingReport {
 }
 
 fn best(epochs: &[EpochMetrics]) -> Option<BestEpoch> {
-    let mut best: Option<BestEpoch> = None;
-    for epoch in epochs.iter().filter(|epoch| epoch.test_accuracy.is_finite()) {
-        if best.is_none_or(|best| epoch.test_accuracy > best.test_accuracy) {
-            best = Some(BestEpoch { epoch: epoch.epoch, test_accuracy: epoch.test_accuracy });
+    let mut best: Option<&EpochMetrics> = None;
+    for epoch in epochs.iter().filter(|epoch| epoch.merit().is_finite()) {
+        if best.is_none_or(|best| epoch.merit() > best.merit()) {
+            best = Some(epoch);
         }
     }
-    best
+    best.map(|best| BestEpoch {
+        epoch: best.epoch,
+        test_accuracy: best.test_accuracy.is_finite().then_some(best.test_accuracy),
+        scores: best.scores.clone(),
+    })
+}
+
+/// What the best epoch is told by, its name and how it is shown.
+pub(super) fn headline(epoch: &EpochMetrics) -> (&str, String) {
+    match epoch.scores.first() {
+        Some((name, &score)) => (name, loss(score)),
+        None if epoch.test_accuracy.is_finite() => ("accuracy", percent(epoch.test_accuracy)),
+        None => ("loss", loss(epoch.test_loss)),
+    }
 }
 
 fn role(role: Role) -> &'static str {

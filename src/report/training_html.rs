@@ -2,7 +2,7 @@
 
 use super::curves::{Curve, Scale, figure, number};
 use super::page::{escape, page};
-use super::training::{TrainedParameter, TrainingReport, decay_text, percent};
+use super::training::{TrainedParameter, TrainingReport, decay_text, headline, percent};
 use super::units;
 use crate::plan::tuple as shape;
 use crate::train::{EpochMetrics, LayerDiagnostics};
@@ -52,10 +52,12 @@ fn tiles(body: &mut String, report: &TrainingReport) {
         );
     };
     if let Some(last) = report.epochs.last() {
-        let best = report.best.map_or_else(String::new, |best| {
-            format!("best {} after epoch {}", percent(best.test_accuracy), best.epoch)
+        let best = report.best.as_ref().and_then(|best| {
+            let epoch = report.epochs.iter().find(|epoch| epoch.epoch == best.epoch)?;
+            Some(format!("best {} after epoch {}", headline(epoch).1, best.epoch))
         });
-        tile("test accuracy", &percent(last.test_accuracy), &best);
+        let (name, shown) = headline(last);
+        tile(&format!("test {}", escape(name)), &shown, &best.unwrap_or_default());
         tile(
             "test loss",
             &number(last.test_loss),
@@ -68,8 +70,8 @@ fn tiles(body: &mut String, report: &TrainingReport) {
     };
     tile("parameters", &units::count(totals.parameters), &dense);
     tile("epochs", &totals.epochs.to_string(), &format!("{} steps", totals.steps));
-    let images = format!("{} in {}", units::count(totals.images), units::seconds(totals.elapsed_secs));
-    tile("images a second", &format!("{:.0}", totals.images_per_sec), &images);
+    let samples = format!("{} in {}", units::count(totals.samples), units::seconds(totals.elapsed_secs));
+    tile(&format!("{} a second", totals.unit), &format!("{:.0}", totals.samples_per_sec), &samples);
     body.push_str("</section>\n");
 }
 
@@ -102,8 +104,18 @@ fn curves(body: &mut String, epochs: &[EpochMetrics]) {
     charts(body, "Curves", "");
     let losses = pair(|epoch| epoch.train_loss, |epoch| epoch.test_loss);
     body.push_str(&figure("loss", "by epoch", Scale::Numbers, &losses));
-    let accuracies = pair(|epoch| epoch.train_accuracy, |epoch| epoch.test_accuracy);
-    body.push_str(&figure("accuracy", "by epoch", Scale::Percent, &accuracies));
+    if epochs.iter().any(|epoch| epoch.test_accuracy.is_finite()) {
+        let accuracies = pair(|epoch| epoch.train_accuracy, |epoch| epoch.test_accuracy);
+        body.push_str(&figure("accuracy", "by epoch", Scale::Percent, &accuracies));
+    }
+    for name in epochs[0].scores.keys() {
+        let of = |epoch: &EpochMetrics| {
+            Some((epoch.epoch as f64, epoch.scores.get(name).copied().filter(|score| score.is_finite())?))
+        };
+        let points = epochs.iter().filter_map(of).collect();
+        let curve = Curve { name: "test", color: "var(--after)".to_owned(), points };
+        body.push_str(&figure(&escape(name), "by epoch", Scale::Numbers, &[curve]));
+    }
     let rate = Curve {
         name: "learning rate",
         color: "var(--after)".to_owned(),

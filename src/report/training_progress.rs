@@ -3,6 +3,7 @@ use crate::layers::{Parameters, Role};
 use crate::train::{DecayTable, EpochMetrics, StepOutcome, TrainingProgress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Instant;
 
@@ -21,10 +22,12 @@ struct Shown {
     training: Option<ProgressBar>,
     pass: Option<ProgressBar>,
     epochs: usize,
+    /// What samples are.
+    unit: &'static str,
     /// Loss and accuracy, averaged over the last steps.
     mean: Option<(f64, f64)>,
     /// Samples since training began here, and when that was.
-    images: usize,
+    samples: usize,
     begun: Option<Instant>,
 }
 
@@ -70,7 +73,7 @@ impl TrainingProgress for TerminalTraining {
         self.line(policy_text(parameters.trained().map(of)).trim_end());
     }
 
-    fn begin(&self, epochs: usize, steps_per_epoch: u64, done: u64) {
+    fn begin(&self, unit: &'static str, epochs: usize, steps_per_epoch: u64, done: u64) {
         let template = "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left";
         let bar = self.bar(epochs as u64 * steps_per_epoch, template);
         if let Some(bar) = &bar {
@@ -78,39 +81,39 @@ impl TrainingProgress for TerminalTraining {
             bar.reset_eta();
         }
         *self.state.borrow_mut() =
-            Shown { training: bar, epochs, begun: Some(Instant::now()), ..Shown::default() };
+            Shown { training: bar, unit, epochs, begun: Some(Instant::now()), ..Shown::default() };
     }
 
     fn step(&self, epoch: usize, outcome: &StepOutcome) {
         let mut state = self.state.borrow_mut();
-        let now = (outcome.loss, outcome.correct as f64 / outcome.images.max(1) as f64);
+        let now = (
+            outcome.loss,
+            outcome.correct.map_or(f64::NAN, |correct| correct as f64 / outcome.samples.max(1) as f64),
+        );
         let blend = |old: f64, new: f64| old + SHOWN_MOMENTUM * (new - old);
         let mean = state.mean.map_or(now, |mean| (blend(mean.0, now.0), blend(mean.1, now.1)));
         state.mean = Some(mean);
-        state.images += outcome.images;
+        state.samples += outcome.samples;
         let Some(bar) = &state.training else { return };
         let elapsed = state.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         bar.set_prefix(format!("epoch {epoch}/{}", state.epochs));
-        bar.set_message(format!(
-            "loss {:.3}, accuracy {}, {:.0} images/s",
-            mean.0,
-            percent(mean.1),
-            state.images as f64 / elapsed.max(1e-3)
-        ));
+        let accuracy = accuracy_text(mean.1);
+        let rate = state.samples as f64 / elapsed.max(1e-3);
+        bar.set_message(format!("loss {:.3}{accuracy}, {rate:.0} {}/s", mean.0, state.unit));
         bar.inc(1);
     }
 
-    fn pass(&self, what: &'static str, images: usize) {
-        let bar = self.bar(images as u64, "{prefix} {bar:24} {pos}/{len} samples, {eta} left");
+    fn pass(&self, what: &'static str, samples: usize) {
+        let bar = self.bar(samples as u64, "{prefix} {bar:24} {pos}/{len} samples, {eta} left");
         if let Some(bar) = &bar {
             bar.set_prefix(what);
         }
         self.state.borrow_mut().pass = bar;
     }
 
-    fn seen(&self, images: usize) {
+    fn seen(&self, samples: usize) {
         if let Some(bar) = &self.state.borrow().pass {
-            bar.inc(images as u64);
+            bar.inc(samples as u64);
         }
     }
 
@@ -122,13 +125,16 @@ impl TrainingProgress for TerminalTraining {
 
     fn epoch(&self, metrics: &EpochMetrics) {
         let epochs = self.state.borrow().epochs;
-        let test = format!("test loss {:.4}, accuracy {}", metrics.test_loss, percent(metrics.test_accuracy));
+        let mut test = format!("test loss {:.4}{}", metrics.test_loss, accuracy_text(metrics.test_accuracy));
+        for (name, score) in &metrics.scores {
+            let _ = write!(test, ", {name} {score:.4}");
+        }
         let line = if metrics.train_loss.is_finite() {
             format!(
-                "epoch {}/{epochs}: loss {:.4}, accuracy {}; {test}; {:.0} s",
+                "epoch {}/{epochs}: loss {:.4}{}; {test}; {:.0} s",
                 metrics.epoch,
                 metrics.train_loss,
-                percent(metrics.train_accuracy),
+                accuracy_text(metrics.train_accuracy),
                 metrics.elapsed_secs
             )
         } else {
@@ -146,4 +152,9 @@ impl TrainingProgress for TerminalTraining {
     fn warn(&self, message: &str) {
         self.line(&format!("warning: {message}"));
     }
+}
+
+/// An accuracy after a comma, where there is one.
+fn accuracy_text(accuracy: f64) -> String {
+    if accuracy.is_finite() { format!(", accuracy {}", percent(accuracy)) } else { String::new() }
 }

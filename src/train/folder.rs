@@ -12,6 +12,27 @@ use std::path::{Path, PathBuf};
 /// The key of a state's metadata under which its position and origin lie.
 const STATE_KEY: &str = "training";
 
+/// What lies beside the weights of a network for text: its sizes, and how text becomes tokens.
+pub const MODEL_FILES: [&str; 17] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+];
+
 /// How far a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +47,7 @@ pub struct Position {
     pub running: Running,
     /// Sums since the last record of the metrics in this epoch.
     pub since: Running,
-    /// The best epoch so far, and the part of the test set that was right after it.
+    /// The best epoch so far, and how good it was: more is better.
     pub best: Option<(usize, f64)>,
     /// Seconds of training, over all sessions.
     pub elapsed_secs: f64,
@@ -38,17 +59,17 @@ pub struct Position {
 pub struct Running {
     /// Losses.
     pub loss: f64,
-    /// Those that were right.
-    pub correct: usize,
+    /// Those that were right, where one can be.
+    pub correct: Option<usize>,
     /// Samples.
-    pub images: usize,
+    pub samples: usize,
 }
 
 /// The folder of a run, and what lies where in it.
 ///
 /// | file | what |
 /// | --- | --- |
-/// | `model.safetensors` | the result |
+/// | `model.safetensors` | the result, of networks for text with [`MODEL_FILES`] beside it |
 /// | `metrics.jsonl`, `events.out.tfevents.*`, `report.html`, `report.json` | what was measured |
 /// | `options.toml` | what was asked for |
 /// | `checkpoints/best.safetensors`, `checkpoints/last.safetensors` | the network after the best and the last epoch |
@@ -91,27 +112,28 @@ impl RunFolder {
         self.checkpoint("state").is_file()
     }
 
-    /// Writes a text file, whole or not at all.
+    /// Writes a file, whole or not at all.
     ///
     /// # Errors
     ///
     /// - a folder that cannot be written
-    pub fn write_text(&self, name: &str, text: &str) -> Result<(), TrainError> {
+    pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
         let failed = |source| super::MetricsError::File { action: "write", path: self.path(name), source };
         let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&self.root)?;
+            let path = self.path(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(&self.root))?;
             // Of a fixed name, so that the next run replaces what a killed one left.
             let partial = self.partial(name);
             let mut file = File::create(&partial)?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.sync_all()?;
-            std::fs::rename(partial, self.path(name))
+            std::fs::rename(partial, path)
         };
         Ok(write().map_err(failed)?)
     }
 
     fn partial(&self, name: &str) -> PathBuf {
-        self.root.join(format!(".{name}.partial"))
+        self.root.join(format!(".{}.partial", name.replace('/', "-")))
     }
 
     /// Whether a run wrote here: what [`RunFolder::clear`] removes is a run's.
@@ -153,10 +175,11 @@ impl RunFolder {
     /// - files that cannot be removed
     pub fn clear(&self) -> std::io::Result<()> {
         // What makes it a run goes last: a removal that is cut short can be repeated.
-        let texts = ["report.html", "report.json", "options.toml", "metrics.jsonl"];
-        let partial = texts.map(|name| self.partial(name));
+        let own = ["report.html", "report.json", "options.toml", "metrics.jsonl"];
+        let texts = || MODEL_FILES.into_iter().chain(own);
+        let partial: Vec<PathBuf> = texts().map(|name| self.partial(name)).collect();
         let checkpoints = ["best", "last", "state"].map(|name| self.checkpoint(name));
-        let others = [self.path("model.safetensors")].into_iter().chain(texts.map(|name| self.path(name)));
+        let others = [self.path("model.safetensors")].into_iter().chain(texts().map(|name| self.path(name)));
         for path in partial.into_iter().chain(checkpoints).chain(others) {
             if path.is_file() {
                 std::fs::remove_file(path)?;

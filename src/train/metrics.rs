@@ -1,3 +1,4 @@
+use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -24,7 +25,7 @@ pub struct StepMetrics {
     pub gradient_norm: Option<f64>,
     /// Samples a second since the record before.
     #[serde(with = "finite")]
-    pub images_per_sec: f64,
+    pub samples_per_sec: f64,
 }
 
 /// What was measured over an epoch, and on the test set after it.
@@ -43,9 +44,12 @@ pub struct EpochMetrics {
     /// The mean loss on the test set.
     #[serde(with = "finite")]
     pub test_loss: f64,
-    /// The part of the test set that is right.
+    /// The part of the test set that is right, where a sample can be.
     #[serde(with = "finite")]
     pub test_accuracy: f64,
+    /// What else was measured on the test set, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub scores: IndexMap<String, f64>,
     /// The learning rate of the epoch's last step.
     #[serde(with = "finite")]
     pub learning_rate: f64,
@@ -56,6 +60,22 @@ pub struct EpochMetrics {
     #[serde(default)]
     pub layers: Vec<LayerDiagnostics>,
 }
+
+impl EpochMetrics {
+    /// What the best epoch is told by, more is better: the first of the scores, or the accuracy, or else the loss.
+    #[must_use]
+    pub fn merit(&self) -> f64 {
+        match self.scores.first() {
+            Some((name, &score)) if name == PERPLEXITY => -score,
+            Some((_, &score)) => score,
+            None if self.test_accuracy.is_finite() => self.test_accuracy,
+            None => -self.test_loss,
+        }
+    }
+}
+
+/// The name of the score that is better the less it is.
+pub(super) const PERPLEXITY: &str = "perplexity";
 
 /// What a factored layer `W = A B` looks like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,7 +192,7 @@ pub enum MetricsError {
 /// let path = folder.path().join("metrics.jsonl");
 /// let record = |step| {
 ///     MetricsRecord::Step(StepMetrics {
-///         epoch: 1, step, loss: f64::NAN, accuracy: 0.5, learning_rate: 0.1, gradient_norm: None, images_per_sec: 800.0,
+///         epoch: 1, step, loss: f64::NAN, accuracy: 0.5, learning_rate: 0.1, gradient_norm: None, samples_per_sec: 800.0,
 ///     })
 /// };
 /// let mut writer = MetricsWriter::create(&path)?;
@@ -180,7 +200,7 @@ pub enum MetricsError {
 /// writer.write(&record(20))?;
 /// assert_eq!(
 ///     std::fs::read_to_string(&path)?.lines().next().unwrap(),
-///     r#"{"kind":"step","epoch":1,"step":10,"loss":null,"accuracy":0.5,"learning_rate":0.1,"images_per_sec":800.0}"#,
+///     r#"{"kind":"step","epoch":1,"step":10,"loss":null,"accuracy":0.5,"learning_rate":0.1,"samples_per_sec":800.0}"#,
 /// );
 /// MetricsWriter::resume(&path, 15)?; // from a state that was saved after step 15
 /// assert_eq!(read_metrics(&path)?.len(), 1);

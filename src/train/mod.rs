@@ -9,16 +9,18 @@
 //! | `loss`, `distillation`, `accuracy` | what is minimized, and what is counted |
 //! | `pruning` | weights left out by magnitude, the baseline without factors |
 //! | `options`, `policy` | everything that changes the result; which parameter is decayed how |
-//! | `trainer` | a step: the network, its optimizer, its averages and masks |
+//! | `learner`, `classifier` | what is trained, on what: a network and its loss, batches and test data |
+//! | `trainer` | a step: the learner, its optimizer, its averages and masks |
 //! | `session`, `folder` | a run, epoch by epoch, and the folder that it is kept in and continued from |
 //! | `evaluation` | loss and accuracy; the statistics of batch normalization without training |
-//! | `text_evaluation`, `similarity` | correlation on pairs of sentences, and perplexity |
+//! | `text`, `similarity` | networks for text: what they learn from, their losses, correlation and perplexity |
 //! | `metrics`, `tensorboard` | records of a run, as JSON lines and as event files |
 //!
 //! Layers and their gradients are in [`crate::layers`].
 
 mod accuracy;
 mod average;
+mod classifier;
 mod clip;
 mod distillation;
 mod error;
@@ -26,6 +28,7 @@ mod evaluation;
 mod failure;
 mod folder;
 mod gradients;
+mod learner;
 mod loss;
 mod metrics;
 mod optimizer;
@@ -38,18 +41,20 @@ mod session;
 mod similarity;
 mod slices;
 mod tensorboard;
-mod text_evaluation;
+mod text;
 mod trainer;
 
 pub use accuracy::{Correct, correct};
 pub use average::Average;
+pub use classifier::{Classifier, Pictures};
 pub use clip::{clip_gradients, gradient_norm};
 pub use distillation::Distillation;
 pub use error::OptionError;
 pub use evaluation::{Evaluation, evaluate, recalibrate};
 pub use failure::TrainError;
-pub use folder::{Position, RunFolder, Running};
+pub use folder::{MODEL_FILES, Position, RunFolder, Running};
 pub use gradients::GradientSum;
+pub use learner::{BatchLoss, Learner, Lessons, Measured};
 pub use loss::CrossEntropy;
 pub use metrics::{
     EpochMetrics, LayerDiagnostics, MetricsError, MetricsRecord, MetricsWriter, StepMetrics, read_metrics,
@@ -66,7 +71,9 @@ pub use schedule::{LearningRate, Schedule};
 pub use session::{Session, SessionParts};
 pub use similarity::{pearson, spearman};
 pub use tensorboard::EventWriter;
-pub use text_evaluation::{
-    PerplexityEvaluation, SimilarityEvaluation, embed, evaluate_perplexity, evaluate_similarity,
+pub use text::{
+    ClassEvaluation, Masking, PairCosines, PerplexityEvaluation, SimilarityEvaluation, SquaredDistance,
+    TextAim, TextBatch, TextLearner, TextLessons, TextSample, TextTargets, embed, evaluate_classes,
+    evaluate_masked, evaluate_perplexity, evaluate_similarity,
 };
 pub use trainer::{StepOutcome, Trainer};

@@ -1,4 +1,4 @@
-use super::{LearningRate, OptimizerOptions, Pruning, Schedule, SgdOptions};
+use super::{AdamWOptions, LearningRate, OptimizerOptions, Pruning, Schedule, SgdOptions};
 use crate::data::{Augmentation, Normalization};
 use crate::layers::Execution;
 use serde::{Deserialize, Serialize};
@@ -26,11 +26,14 @@ pub struct DistillationOptions {
     pub temperature: f64,
     /// The part of the loss that is the teacher's, from 0 to 1.
     pub weight: f64,
+    /// What hidden states are to the loss, of networks for text: the squared distance from the teacher's over their squared
+    /// norm, averaged over layers, times this.
+    pub hidden: f64,
 }
 
 impl Default for DistillationOptions {
     fn default() -> Self {
-        Self { temperature: 4.0, weight: 0.9 }
+        Self { temperature: 4.0, weight: 0.9, hidden: 0.0 }
     }
 }
 
@@ -100,6 +103,9 @@ pub struct TrainingOptions {
     /// The first so many test samples only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
+    /// Tokens that a language model learns from at once, where it is not as many as it takes or 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
     /// Whether matrix products and convolutions on a GPU are computed in bf16.
     pub bf16: bool,
     /// How factors are run.
@@ -131,6 +137,7 @@ impl Default for TrainingOptions {
             normalization: None,
             train_limit: None,
             test_limit: None,
+            window: None,
             bf16: false,
             execution: Execution::Auto,
         }
@@ -142,6 +149,21 @@ impl TrainingOptions {
     #[must_use]
     pub fn fine_tuning() -> Self {
         Self { epochs: 5, learning_rate: 0.02, schedule: Schedule::Cosine { floor: 0.0 }, ..Self::default() }
+    }
+
+    /// Fine-tuning of networks for text: 3 epochs of AdamW in batches of 32, the learning rate falls from 1e-4 along a line.
+    #[must_use]
+    pub fn text() -> Self {
+        Self {
+            epochs: 3,
+            batch_size: 32,
+            learning_rate: 1e-4,
+            schedule: Schedule::Linear { floor: 0.0 },
+            optimizer: OptimizerOptions::AdamW(AdamWOptions::default()),
+            weight_decay: 0.01,
+            clip: Some(1.0),
+            ..Self::default()
+        }
     }
 
     /// Lambda for factored layers.
@@ -189,7 +211,7 @@ impl TrainingOptions {
         if let Some(decay) = self.average {
             expect("average", decay.to_string(), "above 0 and below 1", decay > 0.0 && decay < 1.0);
         }
-        if let Some(DistillationOptions { temperature, weight }) = self.distillation {
+        if let Some(DistillationOptions { temperature, weight, hidden }) = self.distillation {
             expect(
                 "temperature",
                 temperature.to_string(),
@@ -197,6 +219,12 @@ impl TrainingOptions {
                 temperature > 0.0 && temperature.is_finite(),
             );
             expect("distillation weight", weight.to_string(), "0 to 1", (0.0..=1.0).contains(&weight));
+            expect(
+                "distillation of hidden states",
+                hidden.to_string(),
+                "a number from 0",
+                hidden.is_finite() && hidden >= 0.0,
+            );
         }
         problems
             .extend(self.pruning.and_then(|pruning| pruning.validate().err()).map(|error| error.to_string()));

@@ -1,15 +1,14 @@
 use super::{
-    EpochMetrics, EventWriter, LayerDiagnostics, MetricsRecord, MetricsWriter, Position, RunFolder, Running,
-    StepMetrics, StepOutcome, TrainError, Trainer, TrainingProgress, evaluate,
+    EpochMetrics, EventWriter, LayerDiagnostics, Learner, Lessons, MetricsRecord, MetricsWriter, Position,
+    RunFolder, Running, StepMetrics, StepOutcome, TrainError, Trainer, TrainingProgress,
 };
 use crate::checkpoint::Record;
-use crate::data::{Batch, Loader};
 use crate::layers::State;
-use crate::models::Network;
 use candle_core::{DType, Device, Tensor};
 use indexmap::IndexMap;
 use serde_json::Value;
 use std::fs::File;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Steps between two records of the metrics.
@@ -17,10 +16,9 @@ const RECORDED_STEPS: u64 = 50;
 
 /// A run: a trainer, its data, and the folder where everything is kept.
 #[derive(Debug)]
-pub struct Session {
-    trainer: Trainer,
-    train: Loader,
-    test: Loader,
+pub struct Session<L, D> {
+    trainer: Trainer<L>,
+    lessons: Rc<D>,
     device: Device,
     folder: RunFolder,
     /// The checkpoint whose tensors the network's replace when it is saved.
@@ -38,11 +36,9 @@ pub struct Session {
 
 /// What a session is made of, beside the trainer.
 #[derive(Debug)]
-pub struct SessionParts {
-    /// Training data.
-    pub train: Loader,
-    /// Test data.
-    pub test: Loader,
+pub struct SessionParts<D> {
+    /// The data.
+    pub lessons: D,
     /// Where everything is kept.
     pub folder: RunFolder,
     /// The checkpoint whose tensors the network's replace when it is saved.
@@ -55,7 +51,7 @@ pub struct SessionParts {
     pub save_every: Option<u64>,
 }
 
-impl Session {
+impl<L: Learner, D: Lessons<L>> Session<L, D> {
     /// A run at its beginning, or where its folder's state has it.
     ///
     /// # Errors
@@ -63,12 +59,12 @@ impl Session {
     /// - as [`RunFolder::load_state`], when it is to be continued;
     /// - as [`RunFolder::lock`]
     pub fn new(
-        mut trainer: Trainer,
-        parts: SessionParts,
+        mut trainer: Trainer<L>,
+        parts: SessionParts<D>,
         device: &Device,
         resume: bool,
     ) -> Result<Self, TrainError> {
-        let SessionParts { train, test, folder, template, record, origin, save_every } = parts;
+        let SessionParts { lessons, folder, template, record, origin, save_every } = parts;
         if resume && !folder.has_state() {
             // Says that there is none, and makes no folder.
             folder.load_state(&origin)?;
@@ -85,8 +81,7 @@ impl Session {
         }
         Ok(Self {
             trainer,
-            train,
-            test,
+            lessons: Rc::new(lessons),
             device: device.clone(),
             folder,
             template,
@@ -102,14 +97,14 @@ impl Session {
 
     /// The trainer.
     #[must_use]
-    pub fn trainer(&self) -> &Trainer {
+    pub fn trainer(&self) -> &Trainer<L> {
         &self.trainer
     }
 
     /// Training samples in an epoch.
     #[must_use]
-    pub fn images_per_epoch(&self) -> usize {
-        self.train.samples_per_epoch()
+    pub fn samples_per_epoch(&self) -> usize {
+        self.lessons.samples_per_epoch()
     }
 
     /// How far the run is.
@@ -144,8 +139,8 @@ impl Session {
         };
         let epochs = self.trainer.options().epochs;
         let accumulate = self.trainer.options().accumulate;
-        let steps = self.train.batches_per_epoch().div_ceil(accumulate) as u64;
-        progress.begin(epochs, steps, self.position.step);
+        let steps = self.lessons.batches_per_epoch().div_ceil(accumulate) as u64;
+        progress.begin(self.lessons.unit(), epochs, steps, self.position.step);
         if fresh {
             // What there is before training is measured like an epoch.
             self.finish_epoch(&mut records, progress)?;
@@ -166,11 +161,12 @@ impl Session {
         records: &mut Records,
         progress: &dyn TrainingProgress,
     ) -> Result<(), TrainError> {
-        let mut batches = self.train.epoch(self.position.epoch, self.position.batch);
+        let lessons = Rc::clone(&self.lessons);
+        let mut batches = lessons.epoch(self.position.epoch, self.position.batch);
         // The rate is that of this session, whatever the sums since the last record hold.
-        let (mut images, mut clock) = (0, Instant::now());
+        let (mut samples, mut clock) = (0, Instant::now());
         loop {
-            let of_step: Vec<Batch> = batches.by_ref().take(accumulate).collect::<Result<_, _>>()?;
+            let of_step: Vec<L::Batch> = batches.by_ref().take(accumulate).collect::<Result<_, _>>()?;
             if of_step.is_empty() {
                 return Ok(());
             }
@@ -188,7 +184,7 @@ impl Session {
             self.position.step = self.trainer.steps();
             self.position.running.add(&outcome);
             self.position.since.add(&outcome);
-            images += outcome.images;
+            samples += outcome.samples;
             progress.step(self.position.epoch + 1, &outcome);
             if self.position.step.is_multiple_of(RECORDED_STEPS) {
                 let since = std::mem::take(&mut self.position.since);
@@ -199,13 +195,13 @@ impl Session {
                     accuracy: since.accuracy(),
                     learning_rate: outcome.learning_rate,
                     gradient_norm: outcome.gradient_norm,
-                    images_per_sec: images as f64 / clock.elapsed().as_secs_f64(),
+                    samples_per_sec: samples as f64 / clock.elapsed().as_secs_f64(),
                 }))?;
-                (images, clock) = (0, Instant::now());
+                (samples, clock) = (0, Instant::now());
             }
             let due = self.save_every.is_some_and(|every| self.position.step.is_multiple_of(every));
             // The end of an epoch saves by itself.
-            if due && self.position.batch < self.train.batches_per_epoch() {
+            if due && self.position.batch < self.lessons.batches_per_epoch() {
                 let tensors = self.sound_state(self.position.epoch + 1)?;
                 self.save_state(&tensors)?;
             }
@@ -223,15 +219,15 @@ impl Session {
             .options()
             .rate()
             .at(self.position.step.saturating_sub(1), self.trainer.total_steps());
-        progress.pass("evaluating", self.test.samples_per_epoch());
-        let evaluation = self.trainer.with_average(|network| {
-            evaluate(network, &self.test, &self.device, |images| progress.seen(images))
+        progress.pass("evaluating", self.lessons.test_samples());
+        let measured = self.trainer.with_average(|learner| {
+            self.lessons.measure(learner, &self.device, &mut |samples| progress.seen(samples))
         })?;
         progress.passed();
         // Before training, running statistics may not fit the weights at all.
-        if self.position.step > 0 && !evaluation.loss.is_finite() {
+        if self.position.step > 0 && !measured.loss.is_finite() {
             let (what, epoch) = ("the loss on the test set".to_owned(), self.position.epoch);
-            let (value, step) = (evaluation.loss, self.position.step);
+            let (value, step) = (measured.loss, self.position.step);
             return Err(TrainError::Diverged { what, value, step, epoch, learning_rate });
         }
         let tensors = self.sound_state(self.position.epoch)?;
@@ -242,16 +238,17 @@ impl Session {
             step: self.position.step,
             train_loss: running.mean_loss(),
             train_accuracy: running.accuracy(),
-            test_loss: evaluation.loss,
-            test_accuracy: evaluation.accuracy,
+            test_loss: measured.loss,
+            test_accuracy: measured.accuracy.unwrap_or(f64::NAN),
+            scores: measured.scores,
             learning_rate,
             elapsed_secs: self.before_secs + self.start.elapsed().as_secs_f64(),
             layers: self.diagnostics(learning_rate)?,
         };
         records.write(&MetricsRecord::Epoch(metrics.clone()))?;
-        let better = self.position.best.is_none_or(|(_, accuracy)| evaluation.accuracy > accuracy);
+        let better = self.position.best.is_none_or(|(_, merit)| metrics.merit() > merit);
         if better {
-            self.position.best = Some((self.position.epoch, evaluation.accuracy));
+            self.position.best = Some((self.position.epoch, metrics.merit()));
         }
         self.save_network("last")?;
         if better {
@@ -312,8 +309,7 @@ impl Session {
     /// - a device that fails
     pub fn saved_state(&self) -> Result<State, TrainError> {
         let mut state = self.template.clone();
-        let snapshot =
-            self.trainer.with_average(|network: &Network| Ok(network.parameters().snapshot()?))?;
+        let snapshot = self.trainer.with_average(|learner| Ok(learner.parameters().snapshot()?))?;
         state.update(&snapshot);
         Ok(state)
     }
@@ -321,17 +317,17 @@ impl Session {
 
 impl Running {
     fn add(&mut self, outcome: &StepOutcome) {
-        self.loss += outcome.loss * outcome.images as f64;
-        self.correct += outcome.correct;
-        self.images += outcome.images;
+        self.loss += outcome.loss * outcome.samples as f64;
+        self.correct = outcome.correct.map(|more| self.correct.unwrap_or(0) + more);
+        self.samples += outcome.samples;
     }
 
     fn mean_loss(&self) -> f64 {
-        self.loss / self.images as f64
+        self.loss / self.samples as f64
     }
 
     fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.images as f64
+        self.correct.map_or(f64::NAN, |correct| correct as f64 / self.samples as f64)
     }
 }
 

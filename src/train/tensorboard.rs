@@ -133,7 +133,7 @@ fn of_steps(metrics: &StepMetrics) -> Vec<(String, f64)> {
         ("steps/loss".to_owned(), metrics.loss),
         ("steps/accuracy".to_owned(), metrics.accuracy),
         ("steps/learning_rate".to_owned(), metrics.learning_rate),
-        ("steps/images_per_sec".to_owned(), metrics.images_per_sec),
+        ("steps/samples_per_sec".to_owned(), metrics.samples_per_sec),
     ];
     values.extend(metrics.gradient_norm.map(|norm| ("steps/gradient_norm".to_owned(), norm)));
     values
@@ -146,6 +146,8 @@ fn of_epoch(metrics: &EpochMetrics) -> Vec<(String, f64)> {
         ("accuracy/train".to_owned(), metrics.train_accuracy),
         ("accuracy/test".to_owned(), metrics.test_accuracy),
     ];
+    values.retain(|(_, value)| value.is_finite() || !value.is_nan());
+    values.extend(metrics.scores.iter().map(|(name, &score)| (format!("{name}/test"), score)));
     for layer in &metrics.layers {
         let named = |(what, value): (&str, f64)| (format!("{what}/{}", layer.layer), value);
         values.extend(layer.values().map(named));

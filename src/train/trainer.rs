@@ -1,17 +1,12 @@
 use super::{
-    Average, Correct, CrossEntropy, Decay, DecayTable, Distillation, DistillationOptions, GradientSum, Masks,
-    Optimizer, Pruning, TrainError, TrainingOptions, Update, clip_gradients, correct, decay_table,
+    Average, Decay, DecayTable, GradientSum, Learner, Masks, Optimizer, Pruning, TrainError, TrainingOptions,
+    Update, clip_gradients, decay_table,
 };
-use crate::data::Batch;
-use crate::layers::{LayerEntry, Node, Statistics, Tape};
-use crate::models::Network;
+use crate::layers::{LayerEntry, Tape};
 use candle_core::{DType, Device, Result, Tensor};
 use indexmap::IndexMap;
 
-/// How fast running statistics follow a batch's, as PyTorch has it.
-const STATISTICS_MOMENTUM: f64 = 0.1;
-
-/// A network in training: takes steps, knows no files and no clock.
+/// A learner in training: takes steps, knows no files and no clock.
 ///
 /// A step is, in this order: the loss and its gradients over all micro-batches; the gradients' norm, and its limit; the learning
 /// rate of the step; the gradients of Frobenius decay in closed form; the optimizer; masks, where weights are pruned; the
@@ -21,9 +16,8 @@ const STATISTICS_MOMENTUM: f64 = 0.1;
 ///
 /// On the CPU the network after a step depends on the one before, the batches and the options alone.
 #[derive(Debug)]
-pub struct Trainer {
-    network: Network,
-    teacher: Option<Network>,
+pub struct Trainer<L> {
+    learner: L,
     device: Device,
     options: TrainingOptions,
     optimizer: Box<dyn Optimizer>,
@@ -41,25 +35,24 @@ pub struct Trainer {
 pub struct StepOutcome {
     /// The mean loss over the step's samples.
     pub loss: f64,
-    /// Samples that were right.
-    pub correct: usize,
+    /// Samples that were right, where one can be.
+    pub correct: Option<usize>,
     /// Samples.
-    pub images: usize,
+    pub samples: usize,
     /// The learning rate.
     pub learning_rate: f64,
     /// The norm of the gradients before clipping, where they are clipped.
     pub gradient_norm: Option<f64>,
 }
 
-impl Trainer {
-    /// A network at the beginning of `total_steps` steps.
+impl<L: Learner> Trainer<L> {
+    /// A learner at the beginning of `total_steps` steps.
     ///
     /// # Errors
     ///
     /// - [`TrainError::Options`] with everything that is out of range
     pub fn new(
-        network: Network,
-        teacher: Option<Network>,
+        learner: L,
         options: &TrainingOptions,
         total_steps: u64,
         device: &Device,
@@ -69,12 +62,11 @@ impl Trainer {
         let (Some(optimizer), true) = (optimizer, problems.is_empty()) else {
             return Err(TrainError::Options { problems });
         };
-        let decay = decay_table(network.parameters(), options);
-        let average = options.average.map(|decay| Average::new(decay, network.parameters())).transpose()?;
-        let pruning = options.pruning.map(|pruning| masks(&network, pruning)).transpose()?;
+        let decay = decay_table(learner.parameters(), options);
+        let average = options.average.map(|decay| Average::new(decay, learner.parameters())).transpose()?;
+        let pruning = options.pruning.map(|pruning| masks(&learner, pruning)).transpose()?;
         let mut trainer = Self {
-            network,
-            teacher,
+            learner,
             device: device.clone(),
             options: options.clone(),
             optimizer,
@@ -88,10 +80,10 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// The network, as the last step left it.
+    /// The learner, as the last step left it.
     #[must_use]
-    pub fn network(&self) -> &Network {
-        &self.network
+    pub fn learner(&self) -> &L {
+        &self.learner
     }
 
     /// The options.
@@ -127,13 +119,13 @@ impl Trainer {
     /// Parameters that are not pruned away.
     #[must_use]
     pub fn parameters_kept(&self) -> usize {
-        let all = self.network.parameters().count();
+        let all = self.learner.parameters().count();
         self.pruning.as_ref().map_or(all, |(_, masks)| all - (masks.count() - masks.kept()))
     }
 
     /// The layers that are factored.
     pub fn factored(&self) -> impl Iterator<Item = &LayerEntry> {
-        self.network.layers().iter().filter(|layer| layer.weight.chain().is_some())
+        self.learner.layers().iter().filter(|layer| layer.weight.chain().is_some())
     }
 
     /// Takes a step on micro-batches of one batch.
@@ -142,55 +134,41 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// - pictures that the network cannot take; a device that fails
-    pub fn step(&mut self, batches: &[Batch]) -> std::result::Result<StepOutcome, TrainError> {
-        let images: usize = batches.iter().map(|batch| batch.images.dim(0)).sum::<Result<_>>()?;
+    /// - a batch that the network cannot take; a device that fails
+    pub fn step(&mut self, batches: &[L::Batch]) -> std::result::Result<StepOutcome, TrainError> {
+        let samples: usize = batches.iter().map(|batch| self.learner.samples(batch)).sum();
         let learning_rate = self.learning_rate();
-        let (mut gradients, mut loss, mut right) = (GradientSum::new(), 0.0, Correct::default());
+        let (mut gradients, mut loss, mut correct) = (GradientSum::new(), 0.0, None);
         for batch in batches {
-            let part = batch.images.dim(0)? as f64 / images as f64;
+            let part = self.learner.samples(batch) as f64 / samples as f64;
             let tape = Tape::training(&self.device).with_autocast(self.autocast());
-            let inputs = batch.images.to_device(&self.device)?;
-            let labels = batch.labels.to_vec1::<u32>()?;
-            let statistics = Statistics::Batch { momentum: STATISTICS_MOMENTUM };
-            let logits = self.network.forward(&tape, &tape.constant(&inputs), statistics)?;
-            right += correct(&logits.tensor().to_device(&Device::Cpu)?, &labels)?;
-            let of_batch = self.loss(&tape, &inputs, &logits, &labels)?;
-            loss += part * of_batch.tensor().to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            let of_batch = self.learner.loss(&tape, batch, &self.options)?;
+            loss += part * of_batch.loss.tensor().to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            correct = match (correct, of_batch.correct) {
+                (Some(before), Some(more)) => Some(before + more),
+                (None, found) => found,
+                (before, None) => before,
+            };
             if !loss.is_finite() {
-                let (correct, gradient_norm) = (right.top1, None);
-                return Ok(StepOutcome { loss, correct, images, learning_rate, gradient_norm });
+                return Ok(StepOutcome { loss, correct, samples, learning_rate, gradient_norm: None });
             }
-            drop(logits);
-            gradients.add(self.network.parameters(), &tape.backward(&of_batch)?, part)?;
+            gradients.add(self.learner.parameters(), &tape.backward(&of_batch.loss)?, part)?;
         }
         let gradient_norm = self.options.clip.map(|clip| clip_gradients(&mut gradients, clip)).transpose()?;
         let frobenius = self.frobenius()?;
         let update =
             Update { gradients: &gradients, decay: &self.decay, frobenius: &frobenius, learning_rate };
-        self.optimizer.step(self.network.parameters(), &update)?;
+        self.optimizer.step(self.learner.parameters(), &update)?;
         self.step += 1;
         self.prune()?;
         if let Some(average) = &mut self.average {
-            average.update(self.network.parameters())?;
+            average.update(self.learner.parameters())?;
         }
-        Ok(StepOutcome { loss, correct: right.top1, images, learning_rate, gradient_norm })
+        Ok(StepOutcome { loss, correct, samples, learning_rate, gradient_norm })
     }
 
     fn autocast(&self) -> Option<DType> {
         (self.options.bf16 && !self.device.is_cpu()).then_some(DType::BF16)
-    }
-
-    fn loss(&self, tape: &Tape, images: &Tensor, logits: &Node, labels: &[u32]) -> Result<Node> {
-        let entropy = CrossEntropy::new(labels, self.options.label_smoothing);
-        let (Some(teacher), Some(options)) = (&self.teacher, self.options.distillation) else {
-            return tape.apply(entropy, &[logits]);
-        };
-        let DistillationOptions { temperature, weight } = options;
-        let apart = Tape::inference().with_autocast(self.autocast());
-        let taught = teacher.forward(&apart, &apart.constant(images), Statistics::Running)?;
-        let taught = taught.tensor().to_dtype(DType::F32)?;
-        tape.apply(Distillation::new(entropy, &taught, temperature, weight)?, &[logits])
     }
 
     /// The gradients of half the squared norm of each product, by the factors' names.
@@ -212,9 +190,9 @@ impl Trainer {
     fn prune(&mut self) -> Result<()> {
         let Some((pruning, masks)) = &mut self.pruning else { return Ok(()) };
         if pruning.is_due(self.step, self.total_steps) {
-            masks.prune(self.network.parameters(), pruning.keep_at(self.step, self.total_steps))?;
+            masks.prune(self.learner.parameters(), pruning.keep_at(self.step, self.total_steps))?;
         }
-        masks.apply(self.network.parameters())?;
+        masks.apply(self.learner.parameters())?;
         masks.apply_to_optimizer(self.optimizer.as_mut())
     }
 
@@ -225,15 +203,15 @@ impl Trainer {
     /// - what `act` returns; a device that fails
     pub fn with_average<T>(
         &self,
-        act: impl FnOnce(&Network) -> std::result::Result<T, TrainError>,
+        act: impl FnOnce(&L) -> std::result::Result<T, TrainError>,
     ) -> std::result::Result<T, TrainError> {
-        let Some(average) = &self.average else { return act(&self.network) };
-        let parameters = self.network.parameters();
+        let Some(average) = &self.average else { return act(&self.learner) };
+        let parameters = self.learner.parameters();
         let own = parameters.snapshot()?;
         parameters.restore(&average.snapshot()?)?;
         // A weight that was left out late is still in the average.
         let masked = self.pruning.as_ref().map_or(Ok(()), |(_, masks)| masks.apply(parameters));
-        let result = masked.map_err(TrainError::from).and_then(|()| act(&self.network));
+        let result = masked.map_err(TrainError::from).and_then(|()| act(&self.learner));
         parameters.restore(&own)?;
         result
     }
@@ -245,7 +223,7 @@ impl Trainer {
     /// - a device that fails
     pub fn state(&self) -> Result<IndexMap<String, Tensor>> {
         let mut parts =
-            vec![("model", self.network.parameters().snapshot()?), ("optimizer", self.optimizer.state()?)];
+            vec![("model", self.learner.parameters().snapshot()?), ("optimizer", self.optimizer.state()?)];
         if let Some(average) = &self.average {
             parts.push(("average", average.state()?));
         }
@@ -274,8 +252,8 @@ impl Trainer {
             };
             state.iter().filter_map(own).collect()
         };
-        self.network.parameters().restore(&part("model"))?;
-        self.optimizer.load(self.network.parameters(), &part("optimizer"))?;
+        self.learner.parameters().restore(&part("model"))?;
+        self.optimizer.load(self.learner.parameters(), &part("optimizer"))?;
         if let Some(average) = &mut self.average {
             average.load(&part("average"))?;
         }
@@ -288,9 +266,9 @@ impl Trainer {
 }
 
 /// Masks over the weights of all layers, and the part of them whose loss leaves the asked part of all parameters.
-fn masks(network: &Network, pruning: Pruning) -> Result<(Pruning, Masks)> {
-    let parameters = network.parameters();
-    let names: Vec<String> = network
+fn masks(learner: &impl Learner, pruning: Pruning) -> Result<(Pruning, Masks)> {
+    let parameters = learner.parameters();
+    let names: Vec<String> = learner
         .layers()
         .iter()
         .flat_map(|layer| match layer.weight.chain() {

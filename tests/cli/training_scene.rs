@@ -72,7 +72,7 @@ impl Scene {
 /// The same without its times.
 fn timeless(mut record: Value) -> Value {
     if let Some(object) = record.as_object_mut() {
-        object.retain(|key, _| key != "elapsed_secs" && key != "images_per_sec");
+        object.retain(|key, _| key != "elapsed_secs" && key != "samples_per_sec");
     }
     record
 }

@@ -153,7 +153,7 @@ fn records_are_curves() {
             accuracy: 0.5,
             learning_rate: 0.25,
             gradient_norm: Some(2.0),
-            images_per_sec: 800.0,
+            samples_per_sec: 800.0,
         }))
         .unwrap();
     writer
@@ -164,6 +164,7 @@ fn records_are_curves() {
             train_accuracy: 0.5,
             test_loss: 2.0,
             test_accuracy: 0.25,
+            scores: indexmap::IndexMap::new(),
             learning_rate: 0.25,
             elapsed_secs: 1.0,
             layers: vec![LayerDiagnostics {
@@ -188,7 +189,7 @@ fn records_are_curves() {
                     ("steps/loss", 1.0),
                     ("steps/accuracy", 0.5),
                     ("steps/learning_rate", 0.25),
-                    ("steps/images_per_sec", 800.0),
+                    ("steps/samples_per_sec", 800.0),
                     ("steps/gradient_norm", 2.0),
                 ])
             ),

@@ -10,3 +10,4 @@ mod recorded;
 mod reports;
 mod resumed;
 mod schedules;
+mod texts;

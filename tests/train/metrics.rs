@@ -14,7 +14,7 @@ fn step(step: u64) -> MetricsRecord {
         accuracy: 0.125,
         learning_rate: 0.1,
         gradient_norm: step.is_multiple_of(2).then_some(1.5),
-        images_per_sec: 812.5,
+        samples_per_sec: 812.5,
     })
 }
 
@@ -26,6 +26,7 @@ fn epoch(epoch: u64) -> MetricsRecord {
         train_accuracy: 0.5,
         test_loss: 1.5,
         test_accuracy: 0.25,
+        scores: indexmap::IndexMap::new(),
         learning_rate: 0.1,
         elapsed_secs: 3.5,
         layers: vec![LayerDiagnostics {

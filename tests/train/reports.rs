@@ -48,6 +48,7 @@ fn epochs(count: u64, layers: &[&str]) -> Vec<EpochMetrics> {
             train_accuracy: 0.1 + 0.85 * t,
             test_loss: 2.3 * (-2.0 * t).exp(),
             test_accuracy: 0.9 - (t - 0.75).powi(2),
+            scores: indexmap::IndexMap::new(),
             learning_rate: if t < 0.5 { 0.1 } else { 0.01 },
             elapsed_secs: 60.0 * epoch as f64,
             layers: layers.iter().enumerate().map(layer).collect(),
@@ -63,7 +64,7 @@ fn report(count: u64, layers: &[&str]) -> TrainingReport {
         &parameters(),
         &decay(),
         epochs(count, layers),
-        50_000 * count,
+        ("images", 50_000 * count),
         options,
     )
     .against_dense(10_000)
@@ -116,11 +117,24 @@ fn the_best_epoch_is_the_first_of_equals_and_a_number() {
     for (epoch, accuracy) in all.iter_mut().zip([0.5, 0.75, f64::NAN, 0.75]) {
         epoch.test_accuracy = accuracy;
     }
-    let report = TrainingReport::new(String::new(), &parameters(), &decay(), all, 0, serde_json::Value::Null);
+    let report = TrainingReport::new(
+        String::new(),
+        &parameters(),
+        &decay(),
+        all,
+        ("images", 0),
+        serde_json::Value::Null,
+    );
     let best = report.best.unwrap();
-    assert_eq!((best.epoch, best.test_accuracy), (2, 0.75));
-    let none =
-        TrainingReport::new(String::new(), &parameters(), &decay(), Vec::new(), 0, serde_json::Value::Null);
+    assert_eq!((best.epoch, best.test_accuracy), (2, Some(0.75)));
+    let none = TrainingReport::new(
+        String::new(),
+        &parameters(),
+        &decay(),
+        Vec::new(),
+        ("images", 0),
+        serde_json::Value::Null,
+    );
     assert!(none.best.is_none());
     assert!(none.to_text().ends_with("0 epochs, 0 steps, 0 images in < 1 ms: 0 images/s\n"));
     assert!(training_html(&none).contains("No epoch was finished."));

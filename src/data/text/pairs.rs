@@ -49,7 +49,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<SentencePair>, TextError> {
     Ok(pairs)
 }
 
-fn failure(path: &Path, line: u64, error: csv::Error) -> TextError {
+pub(super) fn failure(path: &Path, line: u64, error: csv::Error) -> TextError {
     let line = error.position().map_or(line, csv::Position::line);
     let problem = error.to_string();
     match error.into_kind() {

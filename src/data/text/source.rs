@@ -1,4 +1,5 @@
 use super::error::TextError;
+use super::labelled::read_labelled;
 use super::pairs::read_pairs;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -16,10 +17,14 @@ pub enum TextFormat {
     Text,
     /// Sentence, sentence, score from 0 to 5, as comma-separated values: STS-B.
     Stsb,
+    /// Movie reviews, good and bad: SST-2, as [`TextFormat::Classes`].
+    Sst2,
+    /// Texts and the names of their classes: tab- or comma-separated values, or an object a line.
+    Classes,
 }
 
 impl TextFormat {
-    const ALL: [Self; 2] = [Self::Text, Self::Stsb];
+    const ALL: [Self; 4] = [Self::Text, Self::Stsb, Self::Sst2, Self::Classes];
 
     /// The format's name.
     #[must_use]
@@ -27,6 +32,8 @@ impl TextFormat {
         match self {
             Self::Text => "text",
             Self::Stsb => "stsb",
+            Self::Sst2 => "sst2",
+            Self::Classes => "classes",
         }
     }
 }
@@ -54,7 +61,7 @@ pub struct TextSource {
 
 /// Why a text names no texts.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` names no texts, expected text:FILE, a sample a line, or stsb:FILE")]
+#[error("`{0}` names no texts, expected text:FILE, a sample a line, stsb:FILE, sst2:FILE or classes:FILE")]
 pub struct TextSourceError(String);
 
 impl fmt::Display for TextSource {
@@ -85,7 +92,22 @@ impl TextSource {
             return Ok(self.path.clone());
         }
         let names: &[&str] = match (self.format, train) {
-            (TextFormat::Text, _) => &["train.txt"],
+            (TextFormat::Text, true) => &["train.txt"],
+            (TextFormat::Text, false) => &["valid.txt", "validation.txt", "dev.txt", "test.txt"],
+            (TextFormat::Sst2, true) => &["sst2-train.tsv", "train.tsv"],
+            (TextFormat::Sst2, false) => &["sst2-dev.tsv", "dev.tsv", "validation.tsv"],
+            (TextFormat::Classes, true) => &["train.tsv", "train.csv", "train.jsonl"],
+            (TextFormat::Classes, false) => &[
+                "dev.tsv",
+                "dev.csv",
+                "dev.jsonl",
+                "validation.tsv",
+                "validation.csv",
+                "validation.jsonl",
+                "test.tsv",
+                "test.csv",
+                "test.jsonl",
+            ],
             (TextFormat::Stsb, true) => &["stsb-en-train.csv", "train.csv"],
             (TextFormat::Stsb, false) => &["stsb-en-dev.csv", "dev.csv", "validation.csv"],
         };
@@ -101,6 +123,9 @@ impl TextSource {
     pub fn texts(&self) -> Result<Vec<String>, TextError> {
         let path = self.file(true)?;
         let texts: Vec<String> = match self.format {
+            TextFormat::Sst2 | TextFormat::Classes => {
+                read_labelled(&path)?.into_iter().map(|text| text.text).collect()
+            }
             TextFormat::Text => read_text(&path)?
                 .lines()
                 .map(str::trim)
@@ -131,7 +156,7 @@ impl TextSource {
                 let text = read_text(&path)?;
                 if text.trim().is_empty() { Err(TextError::Empty { path }) } else { Ok(text) }
             }
-            TextFormat::Stsb => Ok(self.texts()?.join("\n")),
+            _ => Ok(self.texts()?.join("\n")),
         }
     }
 }

@@ -72,6 +72,16 @@ impl TextTokenizer {
         self.inner.decode(tokens, true).map_err(|error| self.refuse(&error))
     }
 
+    /// Tokens that stand for no text, in order.
+    #[must_use]
+    pub fn special_tokens(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let mut special: Vec<u32> =
+            added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        special.sort_unstable();
+        special
+    }
+
     fn refuse(&self, problem: &tokenizers::Error) -> TextError {
         TextError::Tokenizer { path: self.path.clone(), problem: problem.to_string() }
     }

@@ -204,10 +204,21 @@ impl Encoder {
     }
 }
 
-fn masked_head(root: &Builder<'_>, config: &EncoderConfig, task: Task) -> Result<Option<MaskedHead>> {
-    let (narrow, width) = (config.embedding_width, config.width);
-    // hidden layer, its normalization, decoder and the place of a bias of its own
-    let (dense, norm, decoder, bias) = match config.family {
+/// What an encoder with these tensors says.
+pub(super) fn head_of(root: &Builder<'_>, config: &EncoderConfig) -> Head {
+    let (dense, ..) = masked_names(config.family);
+    if root.has("classifier") || root.has("classifier.out_proj") {
+        Head::Classes
+    } else if root.has(dense) {
+        Head::Vocabulary
+    } else {
+        Head::Embeddings
+    }
+}
+
+/// Names of a masked language model's head: hidden layer, its normalization, decoder and the place of a bias of its own.
+fn masked_names(family: EncoderFamily) -> (&'static str, &'static str, &'static str, &'static str) {
+    match family {
         EncoderFamily::Bert => (
             "cls.predictions.transform.dense",
             "cls.predictions.transform.LayerNorm",
@@ -221,7 +232,12 @@ fn masked_head(root: &Builder<'_>, config: &EncoderConfig, task: Task) -> Result
         EncoderFamily::Albert => {
             ("predictions.dense", "predictions.LayerNorm", "predictions.decoder", "predictions.bias")
         }
-    };
+    }
+}
+
+fn masked_head(root: &Builder<'_>, config: &EncoderConfig, task: Task) -> Result<Option<MaskedHead>> {
+    let (narrow, width) = (config.embedding_width, config.width);
+    let (dense, norm, decoder, bias) = masked_names(config.family);
     if !root.has(dense) && task != Task::MaskedLanguage {
         return Ok(None);
     }
@@ -277,6 +293,7 @@ impl TextModel for Encoder {
         }
         for index in 0..config.layers {
             xs = self.blocks[index.min(self.blocks.len() - 1)].forward(tape, &xs, tokens)?;
+            tape.leave_state(&xs);
         }
         Ok(xs)
     }

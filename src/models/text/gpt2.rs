@@ -82,6 +82,7 @@ impl TextModel for Gpt2 {
             let ys = block.up.forward_on(tape, &block.norm.forward_on(tape, &xs)?)?;
             let ys = block.down.forward_on(tape, &self.config.activation.apply_on(tape, &ys)?)?;
             xs = tape.apply(Add, &[&xs, &ys])?;
+            tape.leave_state(&xs);
         }
         self.norm.forward_on(tape, &xs)
     }

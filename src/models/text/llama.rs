@@ -131,6 +131,7 @@ impl TextModel for Llama {
             let gate = self.config.activation.apply_on(tape, &block.gate.forward_on(tape, &ys)?)?;
             let ys = tape.apply(Multiply, &[&gate, &block.up.forward_on(tape, &ys)?])?;
             xs = tape.apply(Add, &[&xs, &block.down.forward_on(tape, &ys)?])?;
+            tape.leave_state(&xs);
         }
         self.norm.forward_on(tape, &xs)
     }

@@ -4,10 +4,13 @@ use super::gpt2::Gpt2;
 use super::llama::Llama;
 use super::tokens::Tokens;
 use crate::layers::operations::{SequenceMean, UnitRows};
-use crate::layers::{Builder, Built, KeyValues, LayerEntry, Node, Parameters, State, Tape};
+use crate::layers::{Builder, Built, KeyValues, LayerEntry, Node, Parameters, State, Stored, Tape};
 use crate::models::NetworkError;
 use candle_core::{Device, Result, bail};
 use std::fmt;
+
+/// The standard deviation of random weights, as BERT and GPT-2 have it.
+const FRESH_DEVIATION: f64 = 0.02;
 
 /// A network's computation on tokens.
 pub(super) trait TextModel: fmt::Debug {
@@ -101,6 +104,46 @@ impl TextNetwork {
         Ok(Self { config: config.clone(), model, built: builder.clone().finish(name)? })
     }
 
+    /// Makes a network with random weights, for a task.
+    ///
+    /// # Determinism
+    ///
+    /// Each weight depends on the seed, its name and its shape.
+    ///
+    /// # Errors
+    ///
+    /// - as [`TextNetwork::new`]
+    pub fn fresh(
+        config: &TextConfig,
+        task: Task,
+        seed: u64,
+        device: &Device,
+    ) -> std::result::Result<Self, NetworkError> {
+        Self::build(config, &Builder::fresh(seed, device).with_deviation(FRESH_DEVIATION), task, device)
+    }
+
+    /// The tensors as a checkpoint holds them, f32, with no record of factored modules.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn state(&self) -> Result<State> {
+        let tensors = self.built.parameters.snapshot()?;
+        let tensors = tensors.into_iter().map(|(name, tensor)| (name, Stored::new(tensor)));
+        Ok(State { tensors: tensors.collect(), ..State::default() })
+    }
+
+    /// What a network of these tensors says.
+    #[must_use]
+    pub fn head_of(config: &TextConfig, state: &State) -> Head {
+        match config {
+            TextConfig::Encoder(config) => {
+                super::encoder::head_of(&Builder::new(state, &Device::Cpu), config)
+            }
+            _ => Head::Vocabulary,
+        }
+    }
+
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &TextConfig {
@@ -167,8 +210,16 @@ impl TextNetwork {
     ///
     /// - a network without a head for it
     pub fn class_logits(&self, tape: &Tape, tokens: &Tokens) -> Result<Node> {
-        let hidden = self.hidden(tape, tokens)?;
-        match self.model.class_logits(tape, &hidden, tokens)? {
+        self.class_logits_of(tape, &self.hidden(tape, tokens)?, tokens)
+    }
+
+    /// Scores of classes for each sequence, from the hidden states of its tokens.
+    ///
+    /// # Errors
+    ///
+    /// - a network without a head for it
+    pub fn class_logits_of(&self, tape: &Tape, hidden: &Node, tokens: &Tokens) -> Result<Node> {
+        match self.model.class_logits(tape, hidden, tokens)? {
             Some(logits) => Ok(logits),
             None => bail!("this checkpoint has no head for classes"),
         }
@@ -180,8 +231,16 @@ impl TextNetwork {
     ///
     /// - as [`TextNetwork::hidden`]
     pub fn embeddings(&self, tape: &Tape, tokens: &Tokens) -> Result<Node> {
-        let hidden = self.hidden(tape, tokens)?;
-        let mean = tape.apply(SequenceMean::new(tokens.sequences()), &[&hidden])?;
+        self.embeddings_of(tape, &self.hidden(tape, tokens)?, tokens)
+    }
+
+    /// One vector of length one for each sequence, from the hidden states of its tokens.
+    ///
+    /// # Errors
+    ///
+    /// - hidden states of other tokens
+    pub fn embeddings_of(&self, tape: &Tape, hidden: &Node, tokens: &Tokens) -> Result<Node> {
+        let mean = tape.apply(SequenceMean::new(tokens.sequences()), &[hidden])?;
         tape.apply(UnitRows, &[&mean])
     }
 }

@@ -1,0 +1,187 @@
+//! Fine-tuning of networks for text.
+
+use super::finetune::{FinetuneOptions, factored};
+use super::preparation::Place;
+use super::text_networks::{self, Classifying};
+use super::text_samples::{Reading, aim, classes};
+use super::training::{self, Ready, RunOptions, extend};
+use super::{CommandError, RunFile, side_files};
+use crate::checkpoint::{Checkpoint, Record};
+use crate::data::{Material, TextSource, TextTokenizer, fingerprint_of};
+use crate::layers::{State, keep_freed_memory};
+use crate::models::{Head, Task, TextConfig, TextNetwork};
+use crate::plan::{Progress, Save};
+use crate::report::TrainingReport;
+use crate::train::{MODEL_FILES, TextAim, TextLearner, TextLessons, TextSample, TrainingProgress};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Tokens of a window of text that a language model learns from at once.
+const WINDOW: usize = 256;
+
+/// Trains a network for text on.
+pub(super) fn finetune_text(
+    options: &FinetuneOptions,
+    data: &TextSource,
+    factoring_progress: &dyn Progress,
+    progress: &dyn TrainingProgress,
+) -> Result<TrainingReport, CommandError> {
+    keep_freed_memory();
+    refuse_of_pictures(options)?;
+    let (run, training) = (&options.run, &options.run.training);
+    let place = Place::new(run, Some(&options.source))?;
+    let files = files(data, run)?;
+    let checkpoint = Checkpoint::open(&options.source)?;
+    let (json, config) = text_networks::config(&checkpoint)?;
+    let read = State::read(&checkpoint)?;
+    let tokenizer = TextTokenizer::open(checkpoint.root(), config.longest())?;
+    let head = TextNetwork::head_of(&config, &read);
+    let aim = aim(data.format, head, &config, &tokenizer)?;
+    let names = if matches!(aim, TextAim::Classes) { classes(&files[0])? } else { Vec::new() };
+    let window = training.window.unwrap_or(WINDOW).min(config.longest());
+    let reading = Reading { aim: &aim, tokenizer: &tokenizer, config: &config, classes: &names, window };
+    let train = reading.samples(data, &files[0], training.train_limit)?;
+    let test = reading.samples(data, &files[1], training.test_limit)?;
+    let teacher = teacher(run, &aim, &config, names.len(), &place)?;
+    let mut origin = json!({
+        "command": "finetune",
+        "checkpoint": read.fingerprint()?,
+        "recipe": options.recipe.as_ref().map(crate::plan::Recipe::to_json),
+        "train_data": fingerprint(&train),
+        "test_data": fingerprint(&test),
+        "options": training,
+    });
+    let (state, record) = factored(options, &checkpoint, read, factoring_progress)?;
+    let mut start = Classifying { state, record, json: json.clone(), config: config.clone() };
+    let mut task = Task::AsItIs;
+    if matches!(aim, TextAim::Classes) {
+        task = Task::Classification;
+        start = Classifying::new(start.state, start.record, json, &names, training.seed)?;
+    }
+    let Classifying { state, record, json, config } = start;
+    let network = text_networks::build(&config, &state, task, training.execution, &place.device)?;
+    let taught = teacher.as_ref().map(|(fingerprint, _)| fingerprint);
+    extend(&mut origin, json!({ "teacher": taught }));
+    let side_files = model_files(&checkpoint, &json, record.as_ref(), run.save)?;
+    let learner = TextLearner::new(network, teacher.map(|(_, network)| network), &place.device);
+    let lessons = TextLessons::new(aim, train, test, training.batch_size, training.seed);
+    let model = json.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let file = RunFile::from(options);
+    let (command, template) = ("finetune", state);
+    let ready = Ready { command, model, learner, lessons, template, record, origin, file, place, side_files };
+    training::run(ready, run, progress)
+}
+
+/// Refuses options that say nothing of text.
+fn refuse_of_pictures(options: &FinetuneOptions) -> Result<(), CommandError> {
+    let run = &options.run;
+    let of_pictures = [
+        ("an architecture", options.architecture.is_some() || run.teacher_architecture.is_some()),
+        ("recalibration", run.recalibrate),
+        ("augmentation", run.training.augmentation.is_some()),
+        ("normalization", run.training.normalization.is_some()),
+    ];
+    match of_pictures.iter().find(|(_, given)| *given) {
+        Some((what, _)) => Err(CommandError::Usage(format!("{what} says nothing of texts"))),
+        None => Ok(()),
+    }
+}
+
+/// The files that are learned from and measured on.
+fn files(data: &TextSource, run: &RunOptions) -> Result<[PathBuf; 2], CommandError> {
+    let test = match &run.test_data {
+        Some(Material::Text(test)) if test.format == data.format => test.file(false)?,
+        Some(other) => {
+            let problem = format!("`{other}` is not of the format of `{data}`");
+            return Err(CommandError::Unfit { problems: vec![problem] });
+        }
+        None if data.path.is_dir() => data.file(false)?,
+        None => {
+            let problem = format!("`{data}` is one file: --test-data names what the result is measured on");
+            return Err(CommandError::Usage(problem));
+        }
+    };
+    Ok([data.file(true)?, test])
+}
+
+/// The network that is learned from, and what tells it from others.
+fn teacher(
+    run: &RunOptions,
+    aim: &TextAim,
+    config: &TextConfig,
+    classes: usize,
+    place: &Place,
+) -> Result<Option<(String, TextNetwork)>, CommandError> {
+    let Some(source) = &run.teacher else {
+        if matches!(aim, TextAim::Vectors) {
+            let problem =
+                "a text has no labels: a network without a head learns from it from a teacher, --teacher";
+            return Err(CommandError::Usage(problem.to_owned()));
+        }
+        return Ok(None);
+    };
+    let (state, network) = text_networks::open(source, &place.device)?;
+    let mut problems = Vec::new();
+    let (own, taught) = (config.vocabulary(), network.config().vocabulary());
+    if own != taught {
+        problems.push(format!("the teacher knows {taught} tokens, the network {own}"));
+    }
+    if matches!(aim, TextAim::Classes) {
+        match (network.head(), network.config()) {
+            (Head::Classes, TextConfig::Encoder(teacher)) if teacher.labels == classes => {}
+            (Head::Classes, TextConfig::Encoder(teacher)) => {
+                problems.push(format!("the teacher has {} classes, the data {classes}", teacher.labels));
+            }
+            _ => problems.push("the teacher has no head for classes".to_owned()),
+        }
+    }
+    let wanted = matches!(aim, TextAim::NextToken | TextAim::MaskedToken(_));
+    if wanted && network.head() != Head::Vocabulary {
+        problems.push("the teacher has no head for the vocabulary".to_owned());
+    }
+    if problems.is_empty() {
+        Ok(Some((state.fingerprint()?, network)))
+    } else {
+        Err(CommandError::Unfit { problems })
+    }
+}
+
+/// A number for samples, in hexadecimal.
+fn fingerprint(samples: &[TextSample]) -> String {
+    let sequences = samples.iter().flat_map(|sample| {
+        let bits = sample.label.to_bits();
+        sample.sequences.iter().cloned().chain([vec![(bits >> 32) as u32, bits as u32]])
+    });
+    fingerprint_of(&sequences.collect::<Vec<_>>())
+}
+
+/// What lies beside the result: the checkpoint's own files, and the configuration of what it became.
+fn model_files(
+    checkpoint: &Checkpoint,
+    json: &Value,
+    record: Option<&Record>,
+    save: Save,
+) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+    let mut found = Vec::new();
+    for name in MODEL_FILES {
+        let path = checkpoint.root().join(name);
+        let failed = |source| CommandError::SideFile { what: "can't read", path: path.clone(), source };
+        if !path.is_file() {
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).map_err(failed)?;
+        if name == "config.json" {
+            let unchanged = checkpoint.config() == Some(json);
+            let text = if unchanged {
+                String::from_utf8_lossy(&bytes).into_owned()
+            } else {
+                serde_json::to_string_pretty(json).unwrap_or_default() + "\n"
+            };
+            let record = record.filter(|_| save == Save::Factored);
+            bytes = side_files::config(&text, record, &BTreeMap::new()).into_bytes();
+        }
+        found.push((name.to_owned(), bytes));
+    }
+    Ok(found)
+}

@@ -1,0 +1,105 @@
+//! Networks for text, opened and made ready for what they are to learn.
+
+use super::CommandError;
+use crate::checkpoint::{Checkpoint, Record, Source};
+use crate::layers::{Builder, Execution, State};
+use crate::models::{EncoderFamily, Task, TextConfig, TextNetwork};
+use candle_core::Device;
+use serde_json::{Map, Value, json};
+
+/// A checkpoint's configuration, as it is written and as it is meant.
+pub(super) fn config(checkpoint: &Checkpoint) -> Result<(&Value, TextConfig), CommandError> {
+    let Some(json) = checkpoint.config() else {
+        let problem = "texts need a checkpoint's folder, with config.json and tokenizer.json".to_owned();
+        return Err(CommandError::Unfit { problems: vec![problem] });
+    };
+    Ok((json, TextConfig::from_json(json)?))
+}
+
+/// A checkpoint's network, as it is.
+pub(super) fn open(source: &Source, device: &Device) -> Result<(State, TextNetwork), CommandError> {
+    let checkpoint = Checkpoint::open(source)?;
+    let (_, config) = config(&checkpoint)?;
+    let state = State::read(&checkpoint)?;
+    let network = build(&config, &state, Task::AsItIs, Execution::Auto, device)?;
+    Ok((state, network))
+}
+
+/// The network of tensors.
+pub(super) fn build(
+    config: &TextConfig,
+    state: &State,
+    task: Task,
+    execution: Execution,
+    device: &Device,
+) -> Result<TextNetwork, CommandError> {
+    let builder = Builder::new(state, device).with_execution(execution);
+    Ok(TextNetwork::build(config, &builder, task, device)?)
+}
+
+/// An encoder that tells classes apart: what its checkpoint lacks for it is made, at random.
+pub(super) struct Classifying {
+    pub(super) state: State,
+    pub(super) record: Option<Record>,
+    pub(super) json: Value,
+    pub(super) config: TextConfig,
+}
+
+impl Classifying {
+    pub(super) fn new(
+        mut state: State,
+        mut record: Option<Record>,
+        json: &Value,
+        classes: &[String],
+        seed: u64,
+    ) -> Result<Self, CommandError> {
+        let mut json = json.clone();
+        let config = TextConfig::from_json(&json)?;
+        let TextConfig::Encoder(encoder) = &config else {
+            let problem = "classes are learned by encoders".to_owned();
+            return Err(CommandError::Unfit { problems: vec![problem] });
+        };
+        let (prefix, architecture) = match encoder.family {
+            EncoderFamily::Bert => ("bert", "BertForSequenceClassification"),
+            EncoderFamily::Roberta => ("roberta", "RobertaForSequenceClassification"),
+            EncoderFamily::DistilBert => ("distilbert", "DistilBertForSequenceClassification"),
+            EncoderFamily::Albert => ("albert", "AlbertForSequenceClassification"),
+        };
+        // A model without head has no prefix, one with a head has it.
+        if state.tensors.keys().any(|name| name.starts_with("embeddings.")) {
+            state = state.prefixed(prefix);
+            record = record.map(|record| record.prefixed(prefix));
+        }
+        if let Some(keys) = json.as_object_mut() {
+            let numbered = classes.iter().enumerate();
+            let names: Map<String, Value> =
+                numbered.clone().map(|(index, name)| (index.to_string(), json!(name))).collect();
+            let numbers: Map<String, Value> =
+                numbered.map(|(index, name)| (name.clone(), json!(index))).collect();
+            keys.insert("architectures".to_owned(), json!([architecture]));
+            keys.insert("id2label".to_owned(), Value::Object(names));
+            keys.insert("label2id".to_owned(), Value::Object(numbers));
+            keys.insert("problem_type".to_owned(), json!("single_label_classification"));
+            keys.shift_remove("num_labels");
+        }
+        let config = TextConfig::from_json(&json)?;
+        let fresh = TextNetwork::fresh(&config, Task::Classification, seed, &Device::Cpu)?.state()?;
+        // A head for other classes says nothing of these.
+        for (name, tensor) in &fresh.tensors {
+            if state.tensors.get(name).is_some_and(|stored| stored.shape() != tensor.shape())
+                && !name.starts_with(&format!("{prefix}."))
+            {
+                state.tensors.swap_remove(name);
+            }
+        }
+        for (name, tensor) in fresh.tensors {
+            let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+            let head =
+                !name.starts_with(&format!("{prefix}.")) || name.starts_with(&format!("{prefix}.pooler"));
+            if head && !state.modules.contains_key(module) && !state.tensors.contains_key(&name) {
+                state.tensors.insert(name, tensor);
+            }
+        }
+        Ok(Self { state, record, json, config })
+    }
+}

@@ -1,0 +1,156 @@
+//! Texts as networks learn from them and are measured on them.
+
+use super::CommandError;
+use crate::data::{TextFormat, TextSource, TextTokenizer, class_names, read_labelled, read_pairs, windows};
+use crate::models::{Head, TextConfig};
+use crate::train::{Masking, TextAim, TextSample};
+use serde_json::Value;
+use std::path::Path;
+
+/// The largest score of a pair of sentences.
+const BEST_SCORE: f64 = 5.0;
+
+/// What a network with this head learns from data of this format.
+pub(super) fn aim(
+    format: TextFormat,
+    head: Head,
+    config: &TextConfig,
+    tokenizer: &TextTokenizer,
+) -> Result<TextAim, CommandError> {
+    let causal = !matches!(config, TextConfig::Encoder(_));
+    let refuse = |problem: &str| CommandError::Unfit { problems: vec![problem.to_owned()] };
+    Ok(match format {
+        TextFormat::Stsb => TextAim::Similarity,
+        TextFormat::Sst2 | TextFormat::Classes if causal => {
+            return Err(refuse("classes are learned by networks that read in both directions, such as BERT"));
+        }
+        TextFormat::Sst2 | TextFormat::Classes => TextAim::Classes,
+        TextFormat::Text if causal => TextAim::NextToken,
+        TextFormat::Text if head == Head::Vocabulary => TextAim::MaskedToken(masking(config, tokenizer)?),
+        TextFormat::Text => TextAim::Vectors,
+    })
+}
+
+/// How tokens are hidden, for a tokenizer that has a token for it.
+pub(super) fn masking(config: &TextConfig, tokenizer: &TextTokenizer) -> Result<Masking, CommandError> {
+    let Some(mask) = ["[MASK]", "<mask>"].iter().find_map(|text| tokenizer.token(text)) else {
+        let problem = "the tokenizer has no token that hides others, such as [MASK]".to_owned();
+        return Err(CommandError::Unfit { problems: vec![problem] });
+    };
+    Ok(Masking { mask, special: tokenizer.special_tokens(), vocabulary: config.vocabulary() })
+}
+
+/// The names of the classes of a training file, in order.
+pub(super) fn classes(path: &Path) -> Result<Vec<String>, CommandError> {
+    let names = class_names(&read_labelled(path)?);
+    if names.len() < 2 {
+        let problem = format!("`{}` has one class, expected two or more", path.display());
+        return Err(CommandError::Unfit { problems: vec![problem] });
+    }
+    Ok(names)
+}
+
+/// The number of a class by its name, or as it is where names are no numbers themselves.
+fn class(known: &[String], name: &str) -> Option<usize> {
+    let number = |name: &str| name.parse::<usize>().ok();
+    let by_number = || {
+        let named = known.iter().all(|known| number(known).is_none());
+        number(name).filter(|&number| named && number < known.len())
+    };
+    known.iter().position(|known| known == name).or_else(by_number)
+}
+
+/// The names of the classes that a configuration knows, in order.
+pub(super) fn known_classes(json: &Value) -> Vec<String> {
+    let named = json.get("id2label").and_then(Value::as_object);
+    let mut names: Vec<(usize, String)> = named
+        .into_iter()
+        .flatten()
+        .filter_map(|(number, name)| Some((number.parse().ok()?, name.as_str()?.to_owned())))
+        .collect();
+    names.sort_unstable();
+    if names.is_empty() {
+        return vec!["LABEL_0".to_owned(), "LABEL_1".to_owned()];
+    }
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
+/// What texts become samples by.
+pub(super) struct Reading<'a> {
+    pub(super) aim: &'a TextAim,
+    pub(super) tokenizer: &'a TextTokenizer,
+    pub(super) config: &'a TextConfig,
+    /// The names of classes, where there are any.
+    pub(super) classes: &'a [String],
+    /// Tokens of a window, where a text is read as a whole.
+    pub(super) window: usize,
+}
+
+impl Reading<'_> {
+    /// The samples of a file, the first `limit` of them.
+    pub(super) fn samples(
+        &self,
+        source: &TextSource,
+        path: &Path,
+        limit: Option<usize>,
+    ) -> Result<Vec<TextSample>, CommandError> {
+        let here = TextSource { path: path.to_owned(), format: source.format };
+        let limit = limit.unwrap_or(usize::MAX);
+        let single = |sequence: Vec<u32>| TextSample { sequences: vec![sequence], label: 0.0 };
+        let samples: Vec<TextSample> = match self.aim {
+            TextAim::Similarity => {
+                let mut pairs = read_pairs(path)?;
+                pairs.truncate(limit);
+                let scores: Vec<f64> = pairs.iter().map(|pair| pair.score / BEST_SCORE).collect();
+                let texts: Vec<String> =
+                    pairs.into_iter().flat_map(|pair| [pair.first, pair.second]).collect();
+                let mut sequences = self.tokenizer.encode(&texts)?.into_iter();
+                let mut next = || sequences.next().unwrap_or_default();
+                scores
+                    .into_iter()
+                    .map(|label| TextSample { sequences: vec![next(), next()], label })
+                    .collect()
+            }
+            TextAim::Classes => {
+                let mut labelled = read_labelled(path)?;
+                labelled.truncate(limit);
+                let class = |name: &str| class(self.classes, name);
+                if let Some(other) = labelled.iter().find(|text| class(&text.label).is_none()) {
+                    let (path, label, known) = (path.display(), &other.label, self.classes.join(", "));
+                    let problem = format!("`{path}` has the class `{label}`, expected one of {known}");
+                    return Err(CommandError::Unfit { problems: vec![problem] });
+                }
+                let labels: Vec<usize> = labelled.iter().filter_map(|text| class(&text.label)).collect();
+                let texts: Vec<String> = labelled.into_iter().map(|text| text.text).collect();
+                let sequences = self.tokenizer.encode(&texts)?.into_iter();
+                let sample = |(sequence, label)| TextSample { label: label as f64, ..single(sequence) };
+                sequences.zip(labels).map(sample).collect()
+            }
+            TextAim::NextToken => {
+                let tokens = self.tokenizer.encode_all(&here.whole()?)?;
+                let windows = windows(&tokens, self.window).into_iter();
+                windows.filter(|window| window.len() > 1).take(limit).map(single).collect()
+            }
+            _ => {
+                let mut texts = here.texts()?;
+                texts.truncate(limit);
+                let held = |sequence: &Vec<u32>| match self.aim {
+                    TextAim::MaskedToken(masking) => masking.count(sequence) > 0,
+                    _ => !sequence.is_empty(),
+                };
+                self.tokenizer.encode(&texts)?.into_iter().filter(held).map(single).collect()
+            }
+        };
+        if samples.is_empty() {
+            let problem = format!("`{}` holds no text that can be learned from", path.display());
+            return Err(CommandError::Unfit { problems: vec![problem] });
+        }
+        let vocabulary = self.config.vocabulary();
+        let mut tokens = samples.iter().flat_map(|sample| sample.sequences.iter().flatten());
+        if let Some(beyond) = tokens.find(|&&token| token as usize >= vocabulary) {
+            let problem = format!("the tokenizer gives token {beyond}, and the model knows {vocabulary}");
+            return Err(CommandError::Unfit { problems: vec![problem] });
+        }
+        Ok(samples)
+    }
+}

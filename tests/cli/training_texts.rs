@@ -1,0 +1,221 @@
+//! Networks for text, from the command line to the folder that other tools read.
+
+use crate::harness::Place;
+use fnl::checkpoint::OutputOptions;
+use fnl::layers::Builder;
+use fnl::models::{Task, TextConfig, TextNetwork};
+use serde_json::{Value, json};
+
+const WORDS: [&str; 12] =
+    ["the", "cat", "dog", "sat", "ran", "is", "good", "bad", "fine", "poor", "on", "mat"];
+
+/// A folder with a small BERT without head, whose tokenizer knows a dozen words.
+fn encoder(place: &Place, name: &str) {
+    let config = json!({
+        "model_type": "bert", "architectures": ["BertModel"], "vocab_size": 17, "hidden_size": 12,
+        "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20, "hidden_act": "gelu",
+        "max_position_embeddings": 16, "type_vocab_size": 2
+    });
+    let builder = Builder::fresh(1, &candle_core::Device::Cpu).with_deviation(0.3);
+    let parsed = TextConfig::from_json(&config).unwrap();
+    let network = TextNetwork::build(&parsed, &builder, Task::AsItIs, &candle_core::Device::Cpu).unwrap();
+    let mut state = network.state().unwrap();
+    // As Hugging Face writes a model without head.
+    state.tensors =
+        state.tensors.into_iter().map(|(name, stored)| (name.replace("bert.", ""), stored)).collect();
+    let folder = place.join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    state.write(&OutputOptions::file(&folder.join("model.safetensors")), None).unwrap();
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let vocabulary: serde_json::Map<String, Value> =
+        special.iter().chain(&WORDS).enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
+    let added: Vec<Value> = special
+        .iter()
+        .enumerate()
+        .map(|(id, text)| {
+            json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+                   "normalized": false, "special": true})
+        })
+        .collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                       {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]},
+                               "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}
+        },
+        "decoder": null, "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"}
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+}
+
+fn sentence(i: usize, good: bool) -> String {
+    let animal = ["cat", "dog"][i % 2];
+    let what = if good { ["good", "fine"] } else { ["bad", "poor"] }[i / 2 % 2];
+    format!("the {animal} {} {what}", ["is", "ran", "sat"][i % 3])
+}
+
+/// Training and test files of every format.
+fn data(place: &Place) {
+    std::fs::create_dir_all(place.join("data")).unwrap();
+    let write = |name: &str, lines: Vec<String>| {
+        std::fs::write(place.join("data").join(name), lines.join("\n")).unwrap()
+    };
+    for (split, count) in [("train", 40), ("dev", 12)] {
+        write(
+            &format!("{split}.tsv"),
+            (0..count)
+                .map(|i| format!("{}\t{}", sentence(i, i % 4 < 2), if i % 4 < 2 { "up" } else { "down" }))
+                .collect(),
+        );
+        write(
+            &format!("{split}.csv"),
+            (0..count)
+                .map(|i| {
+                    let same = i % 4 < 2;
+                    format!(
+                        "{},{},{}",
+                        sentence(i, true),
+                        sentence(i + 1, same),
+                        if same { 5 } else { i % 3 }
+                    )
+                })
+                .collect(),
+        );
+        let name = if split == "dev" { "valid" } else { split };
+        write(&format!("{name}.txt"), (0..count).map(|i| sentence(i, i % 3 == 0)).collect());
+    }
+}
+
+fn scene() -> Place {
+    let place = Place::new();
+    encoder(&place, "net");
+    data(&place);
+    place
+}
+
+fn finetune(place: &Place, out: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let arguments =
+        [&["finetune", "net", "--out", out, "--batch-size=8", "--learning-rate=0.01"][..], more].concat();
+    let run = place.run(&arguments);
+    (run.code, run.stdout, run.stderr)
+}
+
+#[test]
+fn classes_are_learned_into_a_folder_that_is_evaluated() {
+    let place = scene();
+    let (code, stdout, stderr) = finetune(
+        &place,
+        "run",
+        &["--data=classes:data", "--rank-ratio=0.5", "--epochs=12", "--min-accuracy=0.9"],
+    );
+    assert_eq!(code, Some(0), "{stdout} {stderr}");
+    assert!(stderr.contains("accuracy"), "{stderr}");
+    let config: Value = serde_json::from_str(&place.text("run/config.json")).unwrap();
+    assert_eq!(config["architectures"][0], "BertForSequenceClassification");
+    assert_eq!(config["id2label"], json!({"0": "down", "1": "up"}));
+    assert!(config["factorization"]["modules"]["bert.encoder.layer.0.output.dense"].is_object());
+    let run =
+        place.run(&["evaluate", "run", "--data=classes:data", "--min-accuracy=0.9", "--json", "--quiet"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert!(report["measured"]["classes"]["accuracy"].as_f64().unwrap() >= 0.9);
+    // the result is fine-tuned on, dense after collapsing too
+    let (code, _, stderr) = {
+        let run = place.run(&[
+            "finetune",
+            "run",
+            "--data=classes:data",
+            "--epochs=1",
+            "--out=more",
+            "--save=collapsed",
+        ]);
+        (run.code, run.stdout, run.stderr)
+    };
+    assert_eq!(code, Some(0), "{stderr}");
+    let config: Value = serde_json::from_str(&place.text("more/config.json")).unwrap();
+    assert!(config.get("factorization").is_none());
+    let run = place.run(&["evaluate", "more", "--data=classes:data", "--min-accuracy=0.9", "--quiet"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn similarity_is_learned_and_checked() {
+    let place = scene();
+    let (code, stdout, stderr) = finetune(
+        &place,
+        "run",
+        &[
+            "--data=stsb:data/train.csv",
+            "--test-data=stsb:data/dev.csv",
+            "--epochs=15",
+            "--min-spearman=0.5",
+            "--json",
+        ],
+    );
+    assert_eq!(code, Some(0), "{stdout} {stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["totals"]["unit"], "pairs");
+    assert!(report["best"]["scores"]["spearman"].as_f64().unwrap() > 0.5, "{report}");
+    assert!(report["best"].get("test_accuracy").is_none());
+    let (code, ..) = finetune(
+        &place,
+        "other",
+        &["--data=stsb:data/train.csv", "--test-data=stsb:data/dev.csv", "--epochs=0", "--min-spearman=1"],
+    );
+    assert_eq!(code, Some(3));
+    assert!(place.text("run/report.html").contains("spearman"));
+}
+
+#[test]
+fn a_text_is_learned_from_a_teacher_and_a_run_goes_on_where_it_stopped() {
+    let place = scene();
+    let flags = ["--data=text:data", "--rank-ratio=0.5", "--teacher=net", "--teacher-hidden=1"];
+    let with = |more: &[&'static str]| [&flags[..], more].concat();
+    let (code, _, stderr) = finetune(&place, "whole", &with(&["--epochs=4"]));
+    assert_eq!(code, Some(0), "{stderr}");
+    let epochs: Value = serde_json::from_str(&place.text("whole/report.json")).unwrap();
+    let loss = |index: usize| epochs["epochs"][index]["test_loss"].as_f64().unwrap();
+    assert!(loss(4) < 0.5 * loss(0), "{epochs}");
+    // a run that is killed on its way, and continued, ends the same
+    let begun =
+        [&["finetune", "net", "--out=cut", "--batch-size=8", "--learning-rate=0.01"][..], &flags].concat();
+    let mut child =
+        place.command([&begun[..], &["--epochs=4", "--save-every=1", "--quiet"]].concat()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() && !place.join("cut/checkpoints/state.safetensors").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    let (code, _, stderr) = finetune(&place, "cut", &with(&["--epochs=4", "--resume"]));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(place.read("cut/model.safetensors") == place.read("whole/model.safetensors"));
+    let changed = ["--data=stsb:data", "--rank-ratio=0.5", "--teacher=net", "--epochs=4", "--resume"];
+    let (code, _, stderr) = finetune(&place, "cut", &changed);
+    assert_ne!(code, Some(0));
+    assert!(stderr.contains("train_data") && stderr.contains("hidden"), "{stderr}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_to_do() {
+    let place = scene();
+    let refused: [(&[&str], &str); 7] = [
+        (&["--data=text:data"], "--teacher"),
+        (&["--data=stsb:data/train.csv"], "--test-data"),
+        (&["--data=stsb:data/train.csv", "--test-data=text:data"], "not of the format"),
+        (&["--data=classes:data", "--recalibrate"], "says nothing of texts"),
+        (&["--data=classes:data", "--no-augment"], "--no-augment"),
+        (&["--data=classes:data/train.csv", "--test-data=classes:data/dev.csv"], "found 3 columns"),
+        (&["--data=sst2:data", "--teacher=net"], "no head for classes"),
+    ];
+    for (flags, said) in refused {
+        let (code, _, stderr) = finetune(&place, "run", flags);
+        assert!(code != Some(0) && stderr.contains(said), "{flags:?}: {stderr}");
+        assert!(!place.join("run").exists(), "{flags:?}");
+    }
+}
