@@ -35,6 +35,11 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Multiply the factors of a factored checkpoint out
     Collapse(CollapseArguments),
+    /// Make the heads of attention narrower, or balance them: factor what they compute with
+    ///
+    /// For networks for text whose folder has config.json. Each head's product of queries and keys, and of outputs and
+    /// values, is replaced by the nearest one of a lower rank; 1 keeps all of the width and balances the weights.
+    Heads(HeadsArguments),
     /// Recompute every layer's error and compare it with the record
     Verify(VerifyArguments),
     /// Train a checkpoint on, its layers factored first or already
@@ -235,6 +240,45 @@ impl MachineArguments {
         let threads = self.threads.unwrap_or(Limits::default().threads);
         Limits::new(threads, self.memory_limit.map(|size| size.0))
     }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HeadsArguments {
+    /// A checkpoint's folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(super) checkpoint: Source,
+    /// The part of the width of queries and keys that is kept [default: they stay as they are]
+    #[arg(long, value_name = "F", value_parser = part)]
+    pub(super) query_key: Option<f64>,
+    /// The part of the width of values that is kept [default: they stay as they are]
+    #[arg(long, value_name = "F", value_parser = part)]
+    pub(super) output_value: Option<f64>,
+    /// Run the model over data first, and factor for what it does with them
+    #[arg(long, value_name = "DATA")]
+    pub(super) calibrate: Option<TextSource>,
+    /// Take what the model does from this file, which --save-statistics wrote
+    #[arg(long, value_name = "FILE")]
+    pub(super) statistics: Option<PathBuf>,
+    /// What products are made to be near in [default: fisher with calibration, plain without]
+    #[arg(long, value_name = "METHOD", value_enum)]
+    pub(super) method: Option<MethodValue>,
+    /// Where the result goes
+    #[arg(long, short, value_name = "PATH")]
+    pub(super) out: PathBuf,
+    /// Largest file of a folder [default: 5GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) max_shard_size: Option<Size>,
+    /// Replace an existing output, at the end and at once
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    #[command(flatten)]
+    pub(super) machine: MachineArguments,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Args, Debug)]

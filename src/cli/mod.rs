@@ -15,11 +15,14 @@ mod training_arguments;
 mod training_meaning;
 mod values;
 
-use crate::commands::{self, CollapseOptions, CommandError, InspectOptions, VerifyOptions};
+use crate::commands::{self, CollapseOptions, CommandError, HeadsOptions, InspectOptions, VerifyOptions};
+use crate::decompose::Method;
 use crate::plan::{Pattern, Recipe};
 use crate::report;
 use crate::train::{RunFolder, TrainingProgress, Unheard};
-use arguments::{Cli, CollapseArguments, Command, CompressArguments, InspectArguments, VerifyArguments};
+use arguments::{
+    Cli, CollapseArguments, Command, CompressArguments, HeadsArguments, InspectArguments, VerifyArguments,
+};
 use clap::{CommandFactory, FromArgMatches};
 use output::{Failure, print};
 use std::io::IsTerminal as _;
@@ -65,6 +68,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         None => compress(&cli.compress, &matches),
         Some(Command::Collapse(arguments)) => collapse(arguments),
+        Some(Command::Heads(arguments)) => heads(arguments),
         Some(Command::Verify(arguments)) => verify(arguments),
         Some(Command::Finetune(arguments)) => finetune(&arguments, &matches),
         Some(Command::Train(arguments)) => train(&arguments, &matches),
@@ -126,6 +130,32 @@ fn collapse(arguments: CollapseArguments) -> Result<ExitCode, Failure> {
         options.max_shard_bytes = size.0;
     }
     let report = commands::collapse(&options, &*progress(arguments.quiet))?;
+    print(&if arguments.json { report.to_json() } else { report.to_text() })?;
+    output::flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn heads(arguments: HeadsArguments) -> Result<ExitCode, Failure> {
+    let mut options = HeadsOptions::new(arguments.checkpoint, arguments.out);
+    (options.query_key, options.output_value) = (arguments.query_key, arguments.output_value);
+    options.calibration.data = arguments.calibrate;
+    options.calibration.statistics = arguments.statistics;
+    let given = options.calibration.is_given();
+    options.method = match arguments.method.map(Method::from) {
+        Some(method) if given == (method == Method::Plain) => {
+            let problem = "every method but `plain` needs --calibrate or --statistics, and `plain` none";
+            return Err(Failure::usage(problem.to_owned()));
+        }
+        Some(method) => method,
+        None if given => Method::Fisher,
+        None => Method::Plain,
+    };
+    options.limits = arguments.machine.limits();
+    options.overwrite = arguments.overwrite;
+    if let Some(size) = arguments.max_shard_size {
+        options.max_shard_bytes = size.0;
+    }
+    let report = commands::heads(&options, &*progress(arguments.quiet))?;
     print(&if arguments.json { report.to_json() } else { report.to_text() })?;
     output::flush()?;
     Ok(ExitCode::SUCCESS)

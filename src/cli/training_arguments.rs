@@ -144,6 +144,12 @@ pub(super) struct RunArguments {
     /// Lambda for factored layers [default: that for dense weights]
     #[arg(long, value_name = "F", value_parser = limit, help_heading = "Decay")]
     pub(super) frobenius_decay: Option<f64>,
+    /// What is punished in dense queries and keys: each head's product, or the weights [default: weight]
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = "Decay")]
+    pub(super) query_key_decay: Option<FactorDecayValue>,
+    /// What is punished in dense outputs and values of attention [default: weight]
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = "Decay")]
+    pub(super) output_value_decay: Option<FactorDecayValue>,
     /// Give biases and normalizations weight decay too
     #[arg(long, help_heading = "Decay")]
     pub(super) decay_all: bool,

@@ -263,6 +263,8 @@ fn run_options(
                 ("--test-data", run.test_data.is_some()),
                 ("--window", run.training.window.is_some()),
                 ("--teacher-hidden", of_states),
+                ("--query-key-decay", arguments.query_key_decay.is_some()),
+                ("--output-value-decay", arguments.output_value_decay.is_some()),
                 ("--min-spearman", run.min_spearman.is_some()),
                 ("--max-perplexity", run.max_perplexity.is_some()),
             ],
@@ -304,13 +306,9 @@ fn training_options(
     if arguments.no_augment {
         options.augmentation = Some(Augmentation::default());
     }
-    if let Some(decay) = arguments.factor_decay {
-        options.factor_decay = match decay {
-            FactorDecayValue::Frobenius => FactorDecay::Frobenius,
-            FactorDecayValue::Weight => FactorDecay::Weight,
-            FactorDecayValue::None => FactorDecay::None,
-        };
-    }
+    options.factor_decay = arguments.factor_decay.map_or(options.factor_decay, Into::into);
+    options.query_key_decay = arguments.query_key_decay.map_or(options.query_key_decay, Into::into);
+    options.output_value_decay = arguments.output_value_decay.map_or(options.output_value_decay, Into::into);
     if let Some(execution) = arguments.execution {
         options.execution = execution.into();
     }
@@ -353,6 +351,16 @@ fn pruning(arguments: &RunArguments, of_file: Option<Pruning>) -> Result<Option<
         Some(end) => PruningSchedule::Gradual { begin: 0.0, end, every_steps: PRUNING_STEPS },
     };
     Ok(Some(Pruning { keep, schedule }))
+}
+
+impl From<FactorDecayValue> for FactorDecay {
+    fn from(value: FactorDecayValue) -> Self {
+        match value {
+            FactorDecayValue::Frobenius => Self::Frobenius,
+            FactorDecayValue::Weight => Self::Weight,
+            FactorDecayValue::None => Self::None,
+        }
+    }
 }
 
 impl From<ExecutionValue> for Execution {

@@ -137,7 +137,11 @@ impl Metric {
 
     /// `Lt W R`.
     fn weighed<T: Scalar>(&self, w: MatRef<'_, T>) -> Mat<f64> {
-        let mut product = Mat::from_fn(w.nrows(), w.ncols(), |i, j| w[(i, j)].to_f64());
+        self.of_outputs(self.of_inputs(Mat::from_fn(w.nrows(), w.ncols(), |i, j| w[(i, j)].to_f64())))
+    }
+
+    /// `W R`.
+    pub(super) fn of_inputs(&self, mut product: Mat<f64>) -> Mat<f64> {
         match &self.inputs {
             Side::Identity => {}
             Side::Diagonal(scales) => {
@@ -147,6 +151,11 @@ impl Metric {
             }
             Side::Full(factors) => product = linalg::matmul(product.as_ref(), factors.lower(), 1),
         }
+        product
+    }
+
+    /// `Lt W`.
+    pub(super) fn of_outputs(&self, product: Mat<f64>) -> Mat<f64> {
         match &self.outputs {
             Side::Full(factors) => linalg::matmul(factors.lower().transpose(), product.as_ref(), 1),
             _ => product,

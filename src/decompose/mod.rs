@@ -28,6 +28,7 @@
 
 mod chain;
 mod error;
+mod heads;
 mod metric;
 mod overcomplete;
 mod scheme;
@@ -35,6 +36,7 @@ mod unfolding;
 mod weight;
 
 pub use error::DecomposeError;
+pub use heads::{NarrowedHead, narrow_head};
 pub use metric::{Method, Metric, factor_in, spectrum_in};
 pub use overcomplete::overcomplete;
 pub use scheme::{Layout, Scheme};

@@ -5,6 +5,7 @@
 //! | `linear`, `convolution`, `embedding`, `batch_norm`, `row_norm` | the layers |
 //! | `weight`, `chain` | a dense weight or its factors; Frobenius decay in closed form, diagnostics |
 //! | `builder`, `state` | layers out of a checkpoint's tensors and record, and back |
+//! | `heads` | the products that heads of attention compute with, and the gradient of their norms |
 //! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
 //! | `sequences`, `key_values` | sequences of tokens that lie behind each other; what they leave for later tokens |
@@ -73,6 +74,7 @@ mod convolution;
 mod embedding;
 mod geometry;
 mod gradients;
+mod heads;
 pub(crate) mod initial;
 mod kernels;
 mod key_values;
@@ -95,6 +97,7 @@ pub use convolution::{Conv1d, Conv2d};
 pub use embedding::Embedding;
 pub use geometry::Geometry;
 pub use gradients::Gradients;
+pub use heads::{HeadProduct, HeadProductKind, HeadWeight};
 pub use kernels::keep_freed_memory;
 pub use key_values::KeyValues;
 pub use linear::Linear;

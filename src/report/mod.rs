@@ -10,6 +10,7 @@ mod curves;
 mod evaluate;
 mod evaluate_text;
 mod evaluated;
+mod heads;
 mod html;
 mod inspect;
 mod page;
@@ -27,6 +28,7 @@ pub use compress::{CompressReport, LayerReport, LeftDense, SCHEMA_VERSION, Summa
 pub use evaluate::EvaluateReport;
 pub use evaluate_text::{EvaluateTextReport, TextMeasure};
 pub use evaluated::Evaluated;
+pub use heads::{HeadsReport, NarrowedProduct};
 pub use html::html;
 pub use inspect::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
 pub use progress::TerminalProgress;

@@ -1,5 +1,5 @@
 use super::{TrainError, TrainingOptions};
-use crate::layers::{LayerEntry, Node, Parameters, Tape};
+use crate::layers::{HeadProduct, LayerEntry, Node, Parameters, Tape};
 use candle_core::{Device, Result};
 use indexmap::IndexMap;
 use std::fmt;
@@ -14,6 +14,11 @@ pub trait Learner: fmt::Debug {
 
     /// The layers with a weight, in the order in which they were made.
     fn layers(&self) -> &[LayerEntry];
+
+    /// The products of dense weights that heads of attention compute with.
+    fn products(&self) -> &[HeadProduct] {
+        &[]
+    }
 
     /// What the loss of a batch is the mean over.
     fn samples(&self, batch: &Self::Batch) -> usize;

@@ -75,6 +75,10 @@ pub struct TrainingOptions {
     /// Lambda for factored layers, where it is not the dense weights'.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frobenius_decay: Option<f64>,
+    /// What is punished in the weights of queries and keys where they are dense: each head's product, or the weights.
+    pub query_key_decay: FactorDecay,
+    /// What is punished in the weights of outputs and values where they are dense: each head's product, or the weights.
+    pub output_value_decay: FactorDecay,
     /// Whether biases and normalizations get weight decay too.
     pub decay_all: bool,
     /// The largest norm of a step's gradients.
@@ -127,6 +131,8 @@ impl Default for TrainingOptions {
             weight_decay: 1e-4,
             factor_decay: FactorDecay::Frobenius,
             frobenius_decay: None,
+            query_key_decay: FactorDecay::Weight,
+            output_value_decay: FactorDecay::Weight,
             decay_all: false,
             clip: None,
             label_smoothing: 0.0,

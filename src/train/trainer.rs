@@ -1,8 +1,9 @@
+use super::policy::product_decay;
 use super::{
-    Average, Decay, DecayTable, GradientSum, Learner, Masks, Optimizer, Pruning, TrainError, TrainingOptions,
-    Update, clip_gradients, decay_table,
+    Average, Decay, DecayTable, FactorDecay, GradientSum, Learner, Masks, Optimizer, Pruning, TrainError,
+    TrainingOptions, Update, clip_gradients, decay_table,
 };
-use crate::layers::{LayerEntry, Tape};
+use crate::layers::{HeadProduct, LayerEntry, Tape};
 use candle_core::{DType, Device, Result, Tensor};
 use indexmap::IndexMap;
 
@@ -58,11 +59,18 @@ impl<L: Learner> Trainer<L> {
         device: &Device,
     ) -> std::result::Result<Self, TrainError> {
         let mut problems = options.problems();
+        let joint = learner.products().iter().find(|product| product.left.name == product.right.name);
+        if let Some(product) = joint.filter(|_| options.query_key_decay != options.output_value_decay) {
+            problems.push(format!(
+                "queries, keys and values lie in one weight, `{}`: what is punished in them must be the same",
+                product.left.name
+            ));
+        }
         let optimizer = options.optimizer.build().map_err(|error| problems.push(error.to_string())).ok();
         let (Some(optimizer), true) = (optimizer, problems.is_empty()) else {
             return Err(TrainError::Options { problems });
         };
-        let decay = decay_table(learner.parameters(), options);
+        let decay = decay_table(learner.parameters(), learner.products(), options);
         let average = options.average.map(|decay| Average::new(decay, learner.parameters())).transpose()?;
         let pruning = options.pruning.map(|pruning| masks(&learner, pruning)).transpose()?;
         let mut trainer = Self {
@@ -182,6 +190,17 @@ impl<L: Learner> Trainer<L> {
                 continue;
             }
             found.extend(names.into_iter().zip(chain.frobenius_gradients()?));
+        }
+        let asked = |product: &&HeadProduct| product_decay(product, &self.options) == FactorDecay::Frobenius;
+        for product in self.learner.products().iter().filter(asked) {
+            for (name, gradient) in product.frobenius_gradients(self.learner.parameters())? {
+                match found.get_mut(&name) {
+                    None => {
+                        found.insert(name, gradient);
+                    }
+                    Some(sum) => *sum = (&*sum + gradient)?,
+                }
+            }
         }
         Ok(found)
     }

@@ -5,6 +5,7 @@ mod compress;
 mod dtypes;
 #[path = "../plan/files.rs"]
 mod files;
+mod heads;
 mod inspect;
 mod layers;
 mod refusals;

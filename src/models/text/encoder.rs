@@ -2,7 +2,9 @@ use super::config::{EncoderConfig, EncoderFamily};
 use super::network::{Head, Task, TextModel};
 use super::tokens::Tokens;
 use crate::layers::operations::{Activation, Add, Attention, Lookup};
-use crate::layers::{Builder, Embedding, KeyValues, Linear, Node, RowNorm, Tape};
+use crate::layers::{
+    Builder, Embedding, HeadProductKind, HeadWeight, KeyValues, Linear, Node, RowNorm, Tape,
+};
 use candle_core::{Device, Result, Tensor, Var, bail};
 
 /// The names of a layer's parts, by family.
@@ -72,13 +74,25 @@ struct Block {
 
 impl Block {
     fn new(vb: &Builder<'_>, names: &Names, config: &EncoderConfig) -> Result<Self> {
-        let (width, inner) = (config.width, config.inner);
-        let square = |name: &str| vb.linear(name, width, width, true);
+        let (width, inner, heads) = (config.width, config.inner, config.heads);
+        let usual = width / heads.max(1);
+        // Heads that were narrowed keep the scale of those that they were.
+        let narrow = vb.head_width(names.query, 0, heads, usual);
+        let value_width = vb.head_width(names.value, 0, heads, usual);
+        let into = |name: &str, each: usize| vb.linear(name, width, heads * each, true);
+        let (query, key) = (into(names.query, narrow)?, into(names.key, narrow)?);
+        let value = into(names.value, value_width)?;
+        let output = vb.linear(names.output, heads * value_width, width, true)?;
+        let part = |name: &str, axis: usize| HeadWeight::new(&format!("{name}.weight"), axis);
+        let query_key = [part(names.query, 0), part(names.key, 0)];
+        vb.head_product(HeadProductKind::QueryKey, query_key, [heads, heads], narrow);
+        let output_value = [part(names.output, 1), part(names.value, 0)];
+        vb.head_product(HeadProductKind::OutputValue, output_value, [heads, heads], value_width);
         Ok(Self {
-            query: square(names.query)?,
-            key: square(names.key)?,
-            value: square(names.value)?,
-            output: square(names.output)?,
+            query,
+            key,
+            value,
+            output,
             attention_norm: vb.layer_norm(names.attention_norm, width, config.epsilon)?,
             up: vb.linear(names.up, width, inner, true)?,
             down: vb.linear(names.down, inner, width, true)?,

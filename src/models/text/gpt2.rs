@@ -2,7 +2,9 @@ use super::config::Gpt2Config;
 use super::network::TextModel;
 use super::tokens::Tokens;
 use crate::layers::operations::{Add, Attention, Columns};
-use crate::layers::{Builder, Embedding, KeyValues, Linear, Node, RowNorm, Tape};
+use crate::layers::{
+    Builder, Embedding, HeadProductKind, HeadWeight, KeyValues, Linear, Node, RowNorm, Tape,
+};
 use candle_core::{Device, Result};
 
 #[derive(Debug)]
@@ -10,6 +12,8 @@ struct Block {
     attention_norm: RowNorm,
     attention: Linear,
     output: Linear,
+    /// Elements of a head's queries and keys, and of its values.
+    widths: [usize; 2],
     norm: RowNorm,
     up: Linear,
     down: Linear,
@@ -40,10 +44,26 @@ impl Gpt2 {
             // masks that older checkpoints hold
             vb.leave_out("attn.bias");
             vb.leave_out("attn.masked_bias");
+            let (heads, usual) = (config.heads, width / config.heads.max(1));
+            // Queries, keys and values lie behind each other; heads that were narrowed have fewer elements.
+            let value_width = vb.head_width("attn.c_proj", 0, heads, usual);
+            let three = vb.head_width("attn.c_attn", 1, heads, 3 * usual);
+            let widths = [three.saturating_sub(value_width) / 2, value_width];
+            let all = heads * (2 * widths[0] + widths[1]);
+            let attention = vb.transposed_linear("attn.c_attn", width, all, true)?;
+            let output = vb.transposed_linear("attn.c_proj", heads * value_width, width, true)?;
+            let part =
+                |name: &str, axis: usize, start: usize| HeadWeight { name: name.to_owned(), axis, start };
+            let of = |start: usize| part("attn.c_attn.weight", 1, start);
+            let query_key = [of(0), of(heads * widths[0])];
+            vb.head_product(HeadProductKind::QueryKey, query_key, [heads, heads], widths[0]);
+            let output_value = [part("attn.c_proj.weight", 0, 0), of(2 * heads * widths[0])];
+            vb.head_product(HeadProductKind::OutputValue, output_value, [heads, heads], value_width);
             Ok(Block {
                 attention_norm: vb.layer_norm("ln_1", width, epsilon)?,
-                attention: vb.transposed_linear("attn.c_attn", width, 3 * width, true)?,
-                output: vb.transposed_linear("attn.c_proj", width, width, true)?,
+                attention,
+                output,
+                widths,
                 norm: vb.layer_norm("ln_2", width, epsilon)?,
                 up: vb.transposed_linear("mlp.c_fc", width, inner, true)?,
                 down: vb.transposed_linear("mlp.c_proj", inner, width, true)?,
@@ -71,8 +91,9 @@ impl TextModel for Gpt2 {
         let scale = 1.0 / ((width / heads) as f64).sqrt();
         for (layer, block) in self.blocks.iter().enumerate() {
             let ys = block.attention.forward_on(tape, &block.attention_norm.forward_on(tape, &xs)?)?;
-            let part = |index: usize| tape.apply(Columns::new(index * width, width), &[&ys]);
-            let (query, key, value) = (part(0)?, part(1)?, part(2)?);
+            let [each, of_value] = block.widths.map(|each| heads * each);
+            let part = |start: usize, count: usize| tape.apply(Columns::new(start, count), &[&ys]);
+            let (query, key, value) = (part(0, each)?, part(each, each)?, part(2 * each, of_value)?);
             let attention = Attention::new(tokens.sequences(), heads, scale).causal();
             let ys = match keep.as_deref_mut() {
                 Some(keep) => keep.attend(tape, layer, attention, [&query, &key, &value])?,

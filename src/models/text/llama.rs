@@ -2,7 +2,9 @@ use super::config::{LlamaConfig, Stretch};
 use super::network::TextModel;
 use super::tokens::Tokens;
 use crate::layers::operations::{Add, Attention, Multiply, Reshape, Rotary};
-use crate::layers::{Builder, Embedding, KeyValues, Linear, Node, RowNorm, Tape};
+use crate::layers::{
+    Builder, Embedding, HeadProductKind, HeadWeight, KeyValues, Linear, Node, RowNorm, Tape,
+};
 use candle_core::{Device, Result};
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -56,12 +58,18 @@ impl Llama {
             } else {
                 None
             };
+            // Positions turn queries and keys, whose heads stay as they are; those of values may have been narrowed.
+            let value_width = attention.head_width("v_proj", 0, shared, head_width);
+            let value = attention.linear("v_proj", width, shared * value_width, into)?;
+            let output = attention.linear("o_proj", heads * value_width, width, out)?;
+            let output_value = [HeadWeight::new("o_proj.weight", 1), HeadWeight::new("v_proj.weight", 0)];
+            attention.head_product(HeadProductKind::OutputValue, output_value, [heads, shared], value_width);
             Ok(Block {
                 attention_norm: vb.rms_norm("input_layernorm", width, epsilon)?,
                 query: attention.linear("q_proj", width, heads * head_width, into)?,
                 key: attention.linear("k_proj", width, shared * head_width, into)?,
-                value: attention.linear("v_proj", width, shared * head_width, into)?,
-                output: attention.linear("o_proj", heads * head_width, width, out)?,
+                value,
+                output,
                 head_norms,
                 norm: vb.rms_norm("post_attention_layernorm", width, epsilon)?,
                 gate: mlp.linear("gate_proj", width, inner, config.inner_biases)?,

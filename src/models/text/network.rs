@@ -4,7 +4,9 @@ use super::gpt2::Gpt2;
 use super::llama::Llama;
 use super::tokens::Tokens;
 use crate::layers::operations::{SequenceMean, UnitRows};
-use crate::layers::{Builder, Built, KeyValues, LayerEntry, Node, Parameters, State, Stored, Tape};
+use crate::layers::{
+    Builder, Built, HeadProduct, KeyValues, LayerEntry, Node, Parameters, State, Stored, Tape,
+};
 use crate::models::NetworkError;
 use candle_core::{Device, Result, bail};
 use std::fmt;
@@ -172,6 +174,12 @@ impl TextNetwork {
     #[must_use]
     pub fn layers(&self) -> &[LayerEntry] {
         &self.built.layers
+    }
+
+    /// The products of dense weights that heads of attention compute with.
+    #[must_use]
+    pub fn products(&self) -> &[HeadProduct] {
+        &self.built.products
     }
 
     /// The last hidden states of all tokens, `(tokens, d)`.

@@ -2,7 +2,7 @@ use super::evaluation::embed;
 use super::lessons::{TextBatch, TextTargets};
 use super::losses::{PairCosines, SquaredDistance};
 use crate::layers::operations::{Add, Lookup};
-use crate::layers::{LayerEntry, Node, Parameters, Tape};
+use crate::layers::{HeadProduct, LayerEntry, Node, Parameters, Tape};
 use crate::models::TextNetwork;
 use crate::train::{
     BatchLoss, Correct, CrossEntropy, Distillation, DistillationOptions, Learner, TrainingOptions, correct,
@@ -79,6 +79,10 @@ impl Learner for TextLearner {
 
     fn layers(&self) -> &[LayerEntry] {
         self.network.layers()
+    }
+
+    fn products(&self) -> &[HeadProduct] {
+        self.network.products()
     }
 
     fn samples(&self, batch: &TextBatch) -> usize {
