@@ -6,6 +6,7 @@
 //! | `wrn-28-10`, ... | wide residual networks: depth `6 n + 4`, times a width |
 //! | `vgg11` to `vgg19` | with batch normalization, one linear layer at the end |
 //! | `resnet18`, `resnet34`, `resnet50` | residual networks for large pictures, as torchvision has them |
+//! | Marian | encoder-decoders that translate, described by `config.json` |
 //! | BERT, RoBERTa, DistilBERT, ALBERT, GPT-2, Llama, Mistral, Qwen2, Qwen3 | networks for text, described by `config.json` |
 //!
 //! # Examples
@@ -29,6 +30,7 @@ mod architecture;
 mod network;
 mod residual;
 mod text;
+mod translation;
 mod vgg;
 mod wide;
 
@@ -37,4 +39,7 @@ pub use network::{Model, Network, NetworkError};
 pub use text::{
     ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, Head, LlamaConfig, Stretch, Task, TextConfig,
     TextNetwork, Tokens,
+};
+pub use translation::{
+    Encoded, KeptTokens, LengthLimit, SearchOptions, Translation, TranslationConfig, TranslationNetwork,
 };

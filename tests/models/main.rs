@@ -4,3 +4,4 @@ mod checkpoints;
 mod networks;
 mod recorded;
 mod texts;
+mod translations;
