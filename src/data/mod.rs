@@ -71,6 +71,7 @@ pub use normalization::Normalization;
 pub use options::LoaderOptions;
 pub use source::{DataSource, DataSourceError, Split};
 pub use text::{
-    SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextTokenizer, WINDOW, fingerprint_of,
-    read_pairs, sample, token_batches, windows,
+    PairBatches, ParallelSource, ParallelSourceError, SPECIAL_TOKENS, SentencePair, TextError, TextFormat,
+    TextSource, TextSourceError, TextTokenizer, WINDOW, fingerprint_of, read_pairs, sample, token_batches,
+    windows,
 };

@@ -12,6 +12,7 @@
 //! | `trainer` | a step: the network, its optimizer, its averages and masks |
 //! | `session`, `folder` | a run, epoch by epoch, and the folder that it is kept in and continued from |
 //! | `evaluation` | loss and accuracy; the statistics of batch normalization without training |
+//! | `bleu` | how well translations agree with references |
 //! | `text_evaluation`, `similarity` | correlation on pairs of sentences, and perplexity |
 //! | `metrics`, `tensorboard` | records of a run, as JSON lines and as event files |
 //!
@@ -19,6 +20,7 @@
 
 mod accuracy;
 mod average;
+mod bleu;
 mod clip;
 mod distillation;
 mod error;
@@ -43,6 +45,7 @@ mod trainer;
 
 pub use accuracy::{Correct, correct};
 pub use average::Average;
+pub use bleu::{Bleu, bleu};
 pub use clip::{clip_gradients, gradient_norm};
 pub use distillation::Distillation;
 pub use error::OptionError;
