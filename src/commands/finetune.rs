@@ -50,10 +50,15 @@ pub fn finetune(
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
-    let ready = Preparation::new(&options.run, Some(&options.source))?;
+    let mut run = options.run.clone();
+    if let Source::Path(path) = &options.source {
+        let given = run.training.normalization.take();
+        run.training.normalization = networks::normalization(path, given.as_ref());
+    }
+    let ready = Preparation::new(&run, Some(&options.source))?;
     let checkpoint = Checkpoint::open(&options.source)?;
     let dense = State::read(&checkpoint)?;
-    let architecture = networks::architecture(&dense, options.architecture)?;
+    let architecture = networks::architecture_of(&checkpoint, &dense, options.architecture)?;
     ready.check(&architecture)?;
     let origin = json!({
         "checkpoint": dense.fingerprint()?,
@@ -89,5 +94,5 @@ pub fn finetune(
     };
     let (command, file) = ("finetune", RunFile::from(options));
     let start = Start { command, state, record, architecture, origin, file };
-    training::run(start, ready, &options.run, progress)
+    training::run(start, ready, &run, progress)
 }

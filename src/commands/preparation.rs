@@ -127,6 +127,6 @@ fn loaders(options: &RunOptions) -> Result<(Loader, Loader), CommandError> {
     loading.workers = options.workers.unwrap_or(loading.workers);
     let train = Loader::new(train, loading)?;
     let normalization = training.normalization.as_ref();
-    let test = networks::plain_loader(test, training.batch_size, normalization, options.workers)?;
+    let test = networks::plain_loader(test, training.batch_size, normalization, options.workers, None)?;
     Ok((train, test))
 }

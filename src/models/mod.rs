@@ -6,6 +6,7 @@
 //! | `wrn-28-10`, ... | wide residual networks: depth `6 n + 4`, times a width |
 //! | `vgg11` to `vgg19` | with batch normalization, one linear layer at the end |
 //! | `resnet18`, `resnet34`, `resnet50` | residual networks for large pictures, as torchvision has them |
+//! | `vit-tiny` to `vit-large`, and ViTs that `config.json` describes | transformers for pictures, with Hugging Face's names |
 //! | Marian | encoder-decoders that translate, described by `config.json` |
 //! | BERT, RoBERTa, DistilBERT, ALBERT, GPT-2, Llama, Mistral, Qwen2, Qwen3 | networks for text, described by `config.json` |
 //!
@@ -32,6 +33,7 @@ mod residual;
 mod text;
 mod translation;
 mod vgg;
+mod vit;
 mod wide;
 
 pub use architecture::{Architecture, ArchitectureError, Family};
@@ -43,3 +45,4 @@ pub use text::{
 pub use translation::{
     Encoded, KeptTokens, LengthLimit, SearchOptions, Translation, TranslationConfig, TranslationNetwork,
 };
+pub use vit::VitConfig;

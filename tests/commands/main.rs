@@ -7,6 +7,7 @@ mod dtypes;
 mod files;
 mod inspect;
 mod layers;
+mod pictures;
 mod refusals;
 mod repeat;
 mod tree;

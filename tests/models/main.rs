@@ -5,3 +5,4 @@ mod networks;
 mod recorded;
 mod texts;
 mod translations;
+mod vits;
