@@ -1,6 +1,6 @@
 //! Values of flags that are more than a word or a number.
 
-use crate::data::{DataSource, DataSourceError, TextSource};
+use crate::data::{DataSource, DataSourceError, ParallelSource, ParallelSourceError, TextSource};
 use crate::decompose::Method;
 use crate::plan::{Allocate, ConvScheme, OutputDtype, Save};
 use clap::ValueEnum;
@@ -75,16 +75,21 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
 pub(super) enum EvaluationData {
     Images(DataSource),
     Text(TextSource),
+    Parallel(ParallelSource),
 }
 
 impl FromStr for EvaluationData {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if ParallelSource::is_named_by(text) {
+            return text.parse().map(Self::Parallel).map_err(|error: ParallelSourceError| error.to_string());
+        }
         if let Ok(source) = text.parse::<TextSource>() {
             return Ok(Self::Text(source));
         }
-        let other = |error: DataSourceError| format!("{error}; or stsb:FILE, text:FILE");
+        let other =
+            |error: DataSourceError| format!("{error}; or stsb:FILE, text:FILE, parallel:SOURCE,TARGET");
         text.parse::<DataSource>().map(Self::Images).map_err(other)
     }
 }

@@ -8,7 +8,7 @@ use rand_chacha::{
 enum Purpose {
     Order = 0,
     Augmentation = 1,
-    Batches = 2,
+    Batches = 3,
 }
 
 /// Random numbers that are the same on every machine: ChaCha of 8 rounds, with what they are for as its key.

@@ -1,6 +1,6 @@
 use super::checks::CheckResult;
 use super::evaluated::Evaluated;
-use crate::train::{PerplexityEvaluation, SimilarityEvaluation};
+use crate::train::{PerplexityEvaluation, SimilarityEvaluation, TranslationEvaluation};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -26,6 +26,8 @@ pub enum TextMeasure {
     Similarity(SimilarityEvaluation),
     /// Of a text.
     Perplexity(PerplexityEvaluation),
+    /// Of sentences and their translations.
+    Translation(TranslationEvaluation),
 }
 
 impl EvaluateTextReport {
@@ -51,13 +53,29 @@ impl EvaluateTextReport {
         }
     }
 
+    /// Asks for a BLEU.
+    pub fn require_bleu(&mut self, least: f64) {
+        if let TextMeasure::Translation(found) = self.measured {
+            let passed = found.bleu >= least;
+            let comparison = if passed { "at least" } else { "less than" };
+            let message = format!("BLEU is {:.2}, {comparison} {least}", found.bleu);
+            let (limit, found) = (Some(least), Some(found.bleu));
+            self.checks.push(CheckResult { check: "min_bleu", limit, found, passed, layer: None, message });
+        }
+    }
+
     /// Asks for a perplexity.
     pub fn require_perplexity(&mut self, most: f64) {
-        if let TextMeasure::Perplexity(found) = self.measured {
-            let passed = found.perplexity <= most;
+        let perplexity = match self.measured {
+            TextMeasure::Perplexity(found) => Some(found.perplexity),
+            TextMeasure::Translation(found) => Some(found.perplexity),
+            TextMeasure::Similarity(_) => None,
+        };
+        if let Some(perplexity) = perplexity {
+            let passed = perplexity <= most;
             let comparison = if passed { "at most" } else { "more than" };
-            let message = format!("the perplexity is {:.3}, {comparison} {most}", found.perplexity);
-            let (limit, found) = (Some(most), Some(found.perplexity));
+            let message = format!("the perplexity is {perplexity:.3}, {comparison} {most}");
+            let (limit, found) = (Some(most), Some(perplexity));
             self.checks.push(CheckResult {
                 check: "max_perplexity",
                 limit,
@@ -112,7 +130,28 @@ impl EvaluateTextReport {
                 let rate = tokens as f64 / elapsed_secs;
                 let _ = writeln!(text, "speed          {rate:.0} tokens/s, {elapsed_secs:.1} s");
             }
+            TextMeasure::Translation(found) => translation(&mut text, &self.network.data, &found),
         }
         text
     }
+}
+
+/// The lines on translations.
+fn translation(text: &mut String, data: &str, found: &TranslationEvaluation) {
+    let TranslationEvaluation { bleu, precisions: [one, two, three, four], brevity_penalty, .. } = *found;
+    let TranslationEvaluation { perplexity, loss, accuracy, beams, sentences, tokens, .. } = *found;
+    let rate = sentences as f64 / found.elapsed_secs;
+    let _ = writeln!(text, "data           {data}, {sentences} sentences, {tokens} tokens of references");
+    let _ = writeln!(
+        text,
+        "BLEU           {bleu:.2}, {one:.1}/{two:.1}/{three:.1}/{four:.1}, brevity penalty {brevity_penalty:.3}"
+    );
+    let _ = writeln!(text, "perplexity     {perplexity:.3}");
+    let _ = writeln!(text, "loss           {loss:.4}");
+    let _ = writeln!(text, "next token     {:.2} % foretold", 100.0 * accuracy);
+    let _ = writeln!(
+        text,
+        "speed          {rate:.1} sentences/s with {beams} beams, {:.1} s",
+        found.elapsed_secs
+    );
 }

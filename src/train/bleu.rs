@@ -54,13 +54,13 @@ pub fn bleu<H: AsRef<str>, R: AsRef<str>>(hypotheses: &[H], references: &[R]) ->
     assert_eq!(hypotheses.len(), references.len(), "translations and references");
     let (mut matches, mut totals, mut lengths) = ([0usize; ORDER], [0usize; ORDER], [0usize; 2]);
     for (hypothesis, reference) in hypotheses.iter().zip(references) {
-        let (hypothesis, reference) = (spaced(hypothesis.as_ref()), spaced(reference.as_ref()));
-        let [hypothesis, reference] = [&hypothesis, &reference].map(|text| words(text));
-        lengths[0] += hypothesis.len();
-        lengths[1] += reference.len();
+        let (found, expected) = (spaced(hypothesis.as_ref()), spaced(reference.as_ref()));
+        let [found, expected] = [&found, &expected].map(|text| words(text));
+        lengths[0] += found.len();
+        lengths[1] += expected.len();
         for order in 1..=ORDER {
-            let known = counts(&reference, order);
-            for (run, count) in counts(&hypothesis, order) {
+            let known = counts(&expected, order);
+            for (run, count) in counts(&found, order) {
                 totals[order - 1] += count;
                 matches[order - 1] += count.min(known.get(run).copied().unwrap_or(0));
             }

@@ -12,7 +12,7 @@
 //! | `trainer` | a step: the network, its optimizer, its averages and masks |
 //! | `session`, `folder` | a run, epoch by epoch, and the folder that it is kept in and continued from |
 //! | `evaluation` | loss and accuracy; the statistics of batch normalization without training |
-//! | `bleu` | how well translations agree with references |
+//! | `bleu`, `translation_evaluation` | how well translations agree with references, and what a network says of those |
 //! | `text_evaluation`, `similarity` | correlation on pairs of sentences, and perplexity |
 //! | `metrics`, `tensorboard` | records of a run, as JSON lines and as event files |
 //!
@@ -42,6 +42,7 @@ mod slices;
 mod tensorboard;
 mod text_evaluation;
 mod trainer;
+mod translation_evaluation;
 
 pub use accuracy::{Correct, correct};
 pub use average::Average;
@@ -73,3 +74,4 @@ pub use text_evaluation::{
     PerplexityEvaluation, SimilarityEvaluation, embed, evaluate_perplexity, evaluate_similarity,
 };
 pub use trainer::{StepOutcome, Trainer};
+pub use translation_evaluation::{ReferenceLoss, TranslationEvaluation, reference_loss, translate};

@@ -15,4 +15,5 @@ mod training_refusals;
 mod training_resume;
 mod training_scene;
 mod training_schema;
+mod translations;
 mod usage;

@@ -10,5 +10,6 @@ mod layers;
 mod pictures;
 mod refusals;
 mod repeat;
+mod translations;
 mod tree;
 mod verify;

@@ -87,7 +87,7 @@ fn gradients_are_those_of_compositions_in_f64() -> Result<()> {
             let (Some(found), Some(expected)) = (found.get(parameter.var()), expected.get(wide.var())) else {
                 panic!("{}: `{name}` has no gradient", recorded.name);
             };
-            let error = relative_error(&found, &expected.flatten_all()?.to_vec1::<f64>()?)?;
+            let error = relative_error(found, &expected.flatten_all()?.to_vec1::<f64>()?)?;
             assert!(error < 2e-5, "{}: `{name}` {error}", recorded.name);
             compared += 1;
         }

@@ -69,7 +69,7 @@ impl TextTokenizer {
         let template = TemplateProcessing::builder()
             .try_single(format!("$A {end}"))
             .map(|builder| builder.special_tokens(vec![(end, 1)]).build())
-            .map_err(|error| refuse(size, error.to_string()))?
+            .map_err(|error| refuse(size, error))?
             .map_err(|error| refuse(size, error.to_string()))?;
         inner.with_post_processor(Some(template));
         Ok(Self::over(inner, Path::new("tokenizer.json")))

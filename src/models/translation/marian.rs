@@ -97,9 +97,8 @@ impl Marian {
         let TranslationConfig { width, activation, vocabularies: [sources, targets], .. } = *config;
         let words = if config.shared {
             // Some checkpoints hold the one embedding under all its names.
-            ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
-                .iter()
-                .for_each(|name| vb.leave_out(name));
+            vb.leave_out("encoder.embed_tokens.weight");
+            vb.leave_out("decoder.embed_tokens.weight");
             vec![vb.embedding("shared", sources, width)?]
         } else {
             vec![
@@ -109,9 +108,8 @@ impl Marian {
         };
         root.leave_out("lm_head.weight");
         // positions follow from the width
-        ["encoder.embed_positions.weight", "decoder.embed_positions.weight"]
-            .iter()
-            .for_each(|name| vb.leave_out(name));
+        vb.leave_out("encoder.embed_positions.weight");
+        vb.leave_out("decoder.embed_positions.weight");
         let [heads, decoder_heads] = config.heads;
         let [inner, decoder_inner] = config.inner;
         let encoder = (0..config.layers[0]).map(|index| {

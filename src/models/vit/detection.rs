@@ -50,8 +50,10 @@ pub(in crate::models) fn detect(
     let layers = count(&|index| layer(index, "intermediate.dense"));
     let inner = shape(&layer(0, "intermediate.dense")).and_then(|shape| shape.first().copied()).unwrap_or(0);
     let side = tokens.saturating_sub(1).isqrt() * patch;
-    let query = layer(0, "attention.attention.query.");
-    let biases = state.tensors.keys().any(|name| name.starts_with(&query) && name.ends_with(".bias"));
+    // A factored layer's bias is that of its second factor.
+    let has =
+        |name: &str| state.tensors.contains_key(&layer(0, &format!("attention.attention.query.{name}")));
+    let biases = has("bias") || has("1.bias") || has("2.bias");
     let config = VitConfig { biases, ..VitConfig::new([width, layers, width / HEAD, inner, patch, side]) };
     match config.to_string().parse::<Architecture>() {
         Ok(known) if known.family == Family::Vit(config) => {
