@@ -2,7 +2,8 @@
 
 use crate::recorded::{relative_error, text_state};
 use candle_core::{DType, Device, Result, Tensor};
-use fnl::layers::{Role, State, Tape};
+use fnl::layers::operations::Dropouts;
+use fnl::layers::{Node, Role, State, Tape};
 use fnl::models::{LengthLimit, SearchOptions, Tokens, TranslationConfig, TranslationNetwork};
 use fnl::train::CrossEntropy;
 use serde::Deserialize;
@@ -156,23 +157,27 @@ fn searches_find_what_transformers_finds() -> Result<()> {
     Ok(())
 }
 
-/// The loss of the targets' tokens.
-fn loss(network: &TranslationNetwork, tape: &Tape) -> Result<fnl::layers::Node> {
-    let targets = TARGETS.map(<[u32]>::to_vec);
-    let encoded = network.encode(tape, &sources())?;
-    let logits = network.logits(tape, &encoded, &network.inputs(&targets)?)?;
+/// The loss of the targets' tokens, some elements left out of the computation.
+fn loss(network: &TranslationNetwork, tape: &Tape, rate: f64) -> Result<Node> {
+    let (targets, dropouts) = (TARGETS.map(<[u32]>::to_vec), Dropouts::new(rate, 11));
+    let encoded = network.encode_dropped(tape, &sources(), Some(&dropouts))?;
+    let logits = network.logits_dropped(tape, &encoded, &network.inputs(&targets)?, Some(&dropouts))?;
     tape.apply(CrossEntropy::new(&network.labels(&targets), 0.1), &[&logits])
 }
 
 #[test]
 fn gradients_are_those_of_compositions_in_f64() -> Result<()> {
-    for recorded in recorded() {
+    for (recorded, rate) in recorded().iter().zip([0.0, 0.3, 0.1]) {
         let (network, wide) = (recorded.network(DType::F32), recorded.network(DType::F64));
         let tape = Tape::training(&Device::Cpu);
-        let found = loss(&network, &tape)?;
+        let found = loss(&network, &tape, rate)?;
+        // Something is left out where it is asked for.
+        let whole = loss(&network, &Tape::inference(), 0.0)?;
+        let difference = (whole.tensor() - found.tensor())?.abs()?.to_scalar::<f32>()?;
+        assert_eq!(difference > 1e-4, rate > 0.0, "{}: {difference}", recorded.name);
         let found = tape.backward(&found)?;
         let tape = Tape::candle();
-        let expected = loss(&wide, &tape)?;
+        let expected = loss(&wide, &tape, rate)?;
         let expected = tape.backward(&expected)?;
         let mut compared = 0;
         for (name, parameter) in network.parameters().trained() {

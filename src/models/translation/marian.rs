@@ -1,9 +1,17 @@
 use super::attention::Projections;
 use super::config::{EPSILON, TranslationConfig};
 use super::kept::KeptTokens;
-use crate::layers::operations::{Activation, Add, Scale};
+use crate::layers::operations::{Activation, Add, Dropouts, Scale};
 use crate::layers::{Builder, Embedding, Linear, Node, Role, RowNorm, Sequences, Tape};
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
+
+/// What is added to what went in, in training without some of its elements.
+fn dropped(tape: &Tape, xs: Node, dropouts: Option<&Dropouts>) -> Result<Node> {
+    match dropouts {
+        Some(dropouts) => dropouts.apply_on(tape, &xs),
+        None => Ok(xs),
+    }
+}
 
 /// Two feed-forward layers, normalized after they are added to what went in.
 #[derive(Debug)]
@@ -24,10 +32,10 @@ impl Feed {
         })
     }
 
-    fn forward(&self, tape: &Tape, xs: &Node) -> Result<Node> {
+    fn forward(&self, tape: &Tape, xs: &Node, dropouts: Option<&Dropouts>) -> Result<Node> {
         let ys = self.activation.apply_on(tape, &self.up.forward_on(tape, xs)?)?;
-        let ys = tape.apply(Add, &[xs, &self.down.forward_on(tape, &ys)?])?;
-        self.norm.forward_on(tape, &ys)
+        let ys = dropped(tape, self.down.forward_on(tape, &ys)?, dropouts)?;
+        self.norm.forward_on(tape, &tape.apply(Add, &[xs, &ys])?)
     }
 }
 
@@ -53,8 +61,10 @@ impl Reading {
         sequences: [&Sequences; 2],
         keys: [&Node; 2],
         causal: bool,
+        dropouts: Option<&Dropouts>,
     ) -> Result<Node> {
         let ys = self.attention.read(tape, xs, sequences, keys, causal)?;
+        let ys = dropped(tape, ys, dropouts)?;
         self.norm.forward_on(tape, &tape.apply(Add, &[xs, &ys])?)
     }
 }
@@ -180,12 +190,14 @@ impl Marian {
         ids: &[u32],
         positions: &[usize],
         sequences: &Sequences,
+        dropouts: Option<&Dropouts>,
     ) -> Result<Node> {
-        let mut xs = self.embedded(tape, &self.words[0], ids, positions.iter().copied())?;
+        let xs = self.embedded(tape, &self.words[0], ids, positions.iter().copied())?;
+        let mut xs = dropped(tape, xs, dropouts)?;
         for block in &self.encoder {
             let [keys, values] = block.own.attention.keys(tape, &xs)?;
-            xs = block.own.forward(tape, &xs, [sequences; 2], [&keys, &values], false)?;
-            xs = block.feed.forward(tape, &xs)?;
+            xs = block.own.forward(tape, &xs, [sequences; 2], [&keys, &values], false, dropouts)?;
+            xs = block.feed.forward(tape, &xs, dropouts)?;
         }
         Ok(xs)
     }
@@ -198,14 +210,16 @@ impl Marian {
         positions: &[usize],
         [targets, sources]: [&Sequences; 2],
         encoded: &Node,
+        dropouts: Option<&Dropouts>,
     ) -> Result<Node> {
-        let mut xs = self.embedded(tape, self.target_words(), ids, positions.iter().copied())?;
+        let xs = self.embedded(tape, self.target_words(), ids, positions.iter().copied())?;
+        let mut xs = dropped(tape, xs, dropouts)?;
         for block in &self.decoder {
             let [keys, values] = block.own.attention.keys(tape, &xs)?;
-            xs = block.own.forward(tape, &xs, [targets; 2], [&keys, &values], true)?;
+            xs = block.own.forward(tape, &xs, [targets; 2], [&keys, &values], true, dropouts)?;
             let [keys, values] = block.source.attention.keys(tape, encoded)?;
-            xs = block.source.forward(tape, &xs, [targets, sources], [&keys, &values], false)?;
-            xs = block.feed.forward(tape, &xs)?;
+            xs = block.source.forward(tape, &xs, [targets, sources], [&keys, &values], false, dropouts)?;
+            xs = block.feed.forward(tape, &xs, dropouts)?;
         }
         Ok(xs)
     }
@@ -230,10 +244,11 @@ impl Marian {
             let [keys, values] = block.own.attention.keys(tape, &xs)?;
             let kept_keys = kept.append(layer, [keys.tensor(), values.tensor()])?;
             let [keys, values] = kept_keys.map(|tensor| tape.constant(&tensor));
-            xs = block.own.forward(tape, &xs, [&single, &so_far], [&keys, &values], false)?;
+            xs = block.own.forward(tape, &xs, [&single, &so_far], [&keys, &values], false, None)?;
             let [keys, values] = kept.source_keys(layer).map(|tensor| tape.constant(tensor));
-            xs = block.source.forward(tape, &xs, [&together, kept.source()], [&keys, &values], false)?;
-            xs = block.feed.forward(tape, &xs)?;
+            xs =
+                block.source.forward(tape, &xs, [&together, kept.source()], [&keys, &values], false, None)?;
+            xs = block.feed.forward(tape, &xs, None)?;
         }
         kept.advance();
         Ok(xs)

@@ -1,6 +1,7 @@
 use super::config::TranslationConfig;
 use super::kept::KeptTokens;
 use super::marian::Marian;
+use crate::layers::operations::Dropouts;
 use crate::layers::{Builder, Built, LayerEntry, Node, Parameters, Sequences, State, Stored, Tape};
 use crate::models::{NetworkError, Tokens};
 use candle_core::{Device, Result, bail};
@@ -151,8 +152,22 @@ impl TranslationNetwork {
     ///
     /// - tokens beyond the vocabulary, sequences that are too long
     pub fn encode(&self, tape: &Tape, sources: &Tokens) -> Result<Encoded> {
+        self.encode_dropped(tape, sources, None)
+    }
+
+    /// As [`TranslationNetwork::encode`], in training: elements are left out of embeddings and of what layers add.
+    ///
+    /// # Errors
+    ///
+    /// - as [`TranslationNetwork::encode`]
+    pub fn encode_dropped(
+        &self,
+        tape: &Tape,
+        sources: &Tokens,
+        dropouts: Option<&Dropouts>,
+    ) -> Result<Encoded> {
         let sequences = sources.sequences().clone();
-        let hidden = self.model.encode(tape, sources.ids(), sources.positions(), &sequences)?;
+        let hidden = self.model.encode(tape, sources.ids(), sources.positions(), &sequences, dropouts)?;
         Ok(Encoded { hidden, sequences })
     }
 
@@ -162,9 +177,24 @@ impl TranslationNetwork {
     ///
     /// - tokens beyond the vocabulary, sequences that are too long, another number of targets than of sources
     pub fn logits(&self, tape: &Tape, encoded: &Encoded, targets: &Tokens) -> Result<Node> {
+        self.logits_dropped(tape, encoded, targets, None)
+    }
+
+    /// As [`TranslationNetwork::logits`], in training: elements are left out of embeddings and of what layers add.
+    ///
+    /// # Errors
+    ///
+    /// - as [`TranslationNetwork::logits`]
+    pub fn logits_dropped(
+        &self,
+        tape: &Tape,
+        encoded: &Encoded,
+        targets: &Tokens,
+        dropouts: Option<&Dropouts>,
+    ) -> Result<Node> {
+        let (ids, positions) = (targets.ids(), targets.positions());
         let sequences = [targets.sequences(), &encoded.sequences];
-        let hidden =
-            self.model.decode(tape, targets.ids(), targets.positions(), sequences, &encoded.hidden)?;
+        let hidden = self.model.decode(tape, ids, positions, sequences, &encoded.hidden, dropouts)?;
         self.model.scores(tape, &hidden)
     }
 
