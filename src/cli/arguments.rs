@@ -47,7 +47,7 @@ pub(super) enum Command {
     /// Train a network from scratch: dense, factored or overcomplete
     Train(Box<TrainArguments>),
     /// Measure a network's accuracy, size and speed
-    Evaluate(EvaluateArguments),
+    Evaluate(Box<EvaluateArguments>),
     /// Say what a checkpoint holds and what factoring its layers would cost and lose
     Inspect(InspectArguments),
     /// Print a shell's completions

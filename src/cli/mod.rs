@@ -72,7 +72,7 @@ pub fn run() -> ExitCode {
         Some(Command::Verify(arguments)) => verify(arguments),
         Some(Command::Finetune(arguments)) => finetune(&arguments, &matches),
         Some(Command::Train(arguments)) => train(&arguments, &matches),
-        Some(Command::Evaluate(arguments)) => evaluate(arguments),
+        Some(Command::Evaluate(arguments)) => evaluate(*arguments),
         Some(Command::Inspect(arguments)) => inspect(arguments),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { directory }) => man(directory.as_deref()),
@@ -242,6 +242,10 @@ fn evaluate(arguments: EvaluateArguments) -> Result<ExitCode, Failure> {
         }
         Evaluate::Text(options) => {
             let report = commands::evaluate_text(&options, &*progress)?;
+            (if json { report.to_json() } else { report.to_text() }, report.checks)
+        }
+        Evaluate::Translation(options) => {
+            let report = commands::evaluate_translation(&options, &*progress)?;
             (if json { report.to_json() } else { report.to_text() }, report.checks)
         }
     };

@@ -228,10 +228,11 @@ pub(super) struct EvaluateArguments {
     /// A dense, factored or collapsed checkpoint
     #[arg(value_name = "CHECKPOINT")]
     pub(super) checkpoint: Source,
-    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:FILE, sst2:FILE, classes:FILE or text:FILE
+    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:FILE, sst2:FILE, classes:FILE, text:FILE or parallel:SOURCE,TARGET
     ///
     /// Of networks for text, stsb: is correlation with people's scores of pairs of sentences, sst2: and classes: are
-    /// accuracy, text: is perplexity.
+    /// accuracy, text: is perplexity, and parallel: is BLEU of translations. {split} in a path of parallel: stands for val,
+    /// valid, dev or test.
     #[arg(long, value_name = "DATA")]
     pub(super) data: Material,
     /// The architecture, where names and shapes do not tell
@@ -246,6 +247,12 @@ pub(super) struct EvaluateArguments {
     /// The first so many pictures, pairs or windows only
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(super) limit: Option<usize>,
+    /// Hypotheses of a search for translations [default: 5]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(super) beam: Option<usize>,
+    /// How much longer translations are preferred: score / length^F [default: 1]
+    #[arg(long, value_name = "F", value_parser = limit)]
+    pub(super) length_penalty: Option<f64>,
     /// How factors are run [default: auto]
     #[arg(long, value_name = "HOW", value_enum)]
     pub(super) execution: Option<ExecutionValue>,
@@ -267,6 +274,9 @@ pub(super) struct EvaluateArguments {
     /// Exit with 3 if Spearman's correlation is less
     #[arg(long, value_name = "F", value_parser = part)]
     pub(super) min_spearman: Option<f64>,
+    /// Exit with 3 if the BLEU is less, from 0 to 100
+    #[arg(long, value_name = "F", value_parser = limit)]
+    pub(super) min_bleu: Option<f64>,
     /// Exit with 3 if the perplexity is more
     #[arg(long, value_name = "F", value_parser = above_zero)]
     pub(super) max_perplexity: Option<f64>,

@@ -9,8 +9,8 @@ use super::training_arguments::{
 };
 use crate::checkpoint::Source;
 use crate::commands::{
-    DeviceName, EvaluateOptions, EvaluateTextOptions, FinetuneOptions, Initialization, Keep, RunFile,
-    RunOptions, TrainOptions,
+    DeviceName, EvaluateOptions, EvaluateTextOptions, EvaluateTranslationOptions, FinetuneOptions,
+    Initialization, Keep, RunFile, RunOptions, TrainOptions,
 };
 use crate::data::{Augmentation, Material, TextFormat};
 use crate::decompose::Scheme;
@@ -73,6 +73,7 @@ pub(super) fn train_options(
 pub(super) enum Evaluate {
     Images(EvaluateOptions),
     Text(EvaluateTextOptions),
+    Translation(EvaluateTranslationOptions),
 }
 
 pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate, Failure> {
@@ -81,6 +82,11 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
         ("--window", arguments.window.is_some()),
         ("--min-spearman", arguments.min_spearman.is_some()),
         ("--max-perplexity", arguments.max_perplexity.is_some()),
+    ];
+    let of_translation = [
+        ("--beam", arguments.beam.is_some()),
+        ("--length-penalty", arguments.length_penalty.is_some()),
+        ("--min-bleu", arguments.min_bleu.is_some()),
     ];
     let of_images = [
         ("--arch", arguments.arch.is_some()),
@@ -91,6 +97,7 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
     match arguments.data {
         Material::Images(data) => {
             refuse(&of_text, "pictures")?;
+            refuse(&of_translation, "pictures")?;
             let mut options = EvaluateOptions::new(arguments.checkpoint, data);
             options.architecture = arguments.arch;
             options.batch_size = arguments.batch_size.unwrap_or(options.batch_size);
@@ -103,6 +110,7 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
         }
         Material::Text(data) => {
             refuse(&of_images, "text")?;
+            refuse(&of_translation, "text that is not translated")?;
             let [window, min_spearman, max_perplexity] = of_text;
             let min_accuracy = ("--min-accuracy", arguments.min_accuracy.is_some());
             let (others, what): (&[_], _) = match data.format {
@@ -119,6 +127,19 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
             options.min_spearman = arguments.min_spearman;
             options.max_perplexity = arguments.max_perplexity;
             Ok(Evaluate::Text(options))
+        }
+        Material::Parallel(data) => {
+            refuse(&of_images, "translations")?;
+            let [window, min_spearman, _] = of_text;
+            refuse(&[window, min_spearman], "translations")?;
+            let mut options = EvaluateTranslationOptions::new(arguments.checkpoint, data);
+            options.limit = arguments.limit;
+            options.search.beams = arguments.beam.unwrap_or(options.search.beams);
+            options.search.length_penalty = arguments.length_penalty.unwrap_or(options.search.length_penalty);
+            options.execution = execution;
+            options.min_bleu = arguments.min_bleu;
+            options.max_perplexity = arguments.max_perplexity;
+            Ok(Evaluate::Translation(options))
         }
     }
 }
@@ -270,7 +291,9 @@ fn run_options(
             ],
             "pictures",
         )?,
-        Material::Text(_) => refuse(&[("--no-augment", arguments.no_augment)], "texts")?,
+        Material::Text(_) | Material::Parallel(_) => {
+            refuse(&[("--no-augment", arguments.no_augment)], "texts")?
+        }
     }
     Ok(run)
 }

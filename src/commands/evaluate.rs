@@ -64,11 +64,13 @@ pub fn evaluate(
 ) -> Result<EvaluateReport, CommandError> {
     keep_freed_memory();
     let device = options.device.open()?;
-    let (_, state, network) =
+    let (checkpoint, state, network) =
         networks::open(&options.source, options.architecture, options.execution, &device)?;
     let dataset = networks::dataset(&options.data, Split::Test, options.limit)?;
+    let size = networks::side(network.architecture(), &dataset);
+    let normalization = networks::normalization(checkpoint.root(), options.normalization.as_ref());
     let loader =
-        networks::plain_loader(dataset, options.batch_size, options.normalization.as_ref(), options.workers)?;
+        networks::plain_loader(dataset, options.batch_size, normalization.as_ref(), options.workers, size)?;
     networks::check(network.architecture(), &loader)?;
     let multiply_adds = networks::multiply_adds(&network, &loader)?;
     progress.pass("evaluating", loader.samples_per_epoch());

@@ -55,11 +55,19 @@ pub fn finetune(
     let data = match &options.run.data {
         Material::Images(data) => data,
         Material::Text(data) => return finetune_text(options, data, factoring_progress, progress),
+        Material::Parallel(_) => {
+            return Err(CommandError::Usage("networks that translate are not trained yet".to_owned()));
+        }
     };
-    let ready = Preparation::new(&options.run, data, Some(&options.source))?;
+    let mut run = options.run.clone();
+    if let Source::Path(path) = &options.source {
+        let given = run.training.normalization.take();
+        run.training.normalization = networks::normalization(path, given.as_ref());
+    }
+    let ready = Preparation::new(&run, data, Some(&options.source))?;
     let checkpoint = Checkpoint::open(&options.source)?;
     let dense = State::read(&checkpoint)?;
-    let architecture = networks::architecture(&dense, options.architecture)?;
+    let architecture = networks::architecture_of(&checkpoint, &dense, options.architecture)?;
     ready.check(&architecture)?;
     let origin = json!({
         "checkpoint": dense.fingerprint()?,
@@ -68,7 +76,7 @@ pub fn finetune(
     let (state, record) = factored(options, &checkpoint, dense, factoring_progress)?;
     let (command, file) = ("finetune", RunFile::from(options));
     let start = Start { command, state, record, architecture, origin, file };
-    training::run_pictures(start, ready, &options.run, progress)
+    training::run_pictures(start, ready, &run, progress)
 }
 
 /// A dense checkpoint with the layers of the recipe factored, or any as it is.

@@ -2,10 +2,11 @@
 
 use super::CommandError;
 use crate::checkpoint::{Checkpoint, Source};
-use crate::data::{DataSource, ImageDataset, Loader, LoaderOptions, Normalization, Split};
+use crate::data::{DataSource, Format, ImageDataset, Loader, LoaderOptions, Normalization, Split};
 use crate::layers::{Builder, Execution, State};
-use crate::models::{Architecture, ArchitectureError, Network};
+use crate::models::{Architecture, ArchitectureError, Family, Network};
 use candle_core::Device;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The network of a checkpoint's tensors, its architecture as named or as its tensors tell.
@@ -27,8 +28,7 @@ pub(super) fn architecture(
 ) -> Result<Architecture, ArchitectureError> {
     match (named, Architecture::detect(state)) {
         // A name says nothing of classes and channels.
-        (Some(named), Ok(told)) => Ok(named.with_classes(told.classes).with_channels(told.channels)),
-        (Some(named), Err(_)) => Ok(named),
+        (Some(named), _) => Ok(named.fitted_to(state)),
         (None, told) => told,
     }
 }
@@ -42,8 +42,38 @@ pub(super) fn open(
 ) -> Result<(Checkpoint, State, Network), CommandError> {
     let checkpoint = Checkpoint::open(source)?;
     let state = State::read(&checkpoint)?;
-    let network = network(&state, named, execution, device)?;
+    let named = architecture_of(&checkpoint, &state, named)?;
+    let network = network(&state, Some(named), execution, device)?;
     Ok((checkpoint, state, network))
+}
+
+/// The architecture of a checkpoint, as named, or as its configuration or its tensors tell.
+pub(super) fn architecture_of(
+    checkpoint: &Checkpoint,
+    state: &State,
+    named: Option<Architecture>,
+) -> Result<Architecture, CommandError> {
+    let told = match (named, checkpoint.config()) {
+        (None, Some(config)) => Architecture::from_config(config, state)?,
+        _ => None,
+    };
+    match told {
+        Some(told) => Ok(told),
+        None => Ok(architecture(state, named)?),
+    }
+}
+
+/// What brings pictures near zero: as given, or as `preprocessor_config.json` beside a checkpoint has it.
+pub(super) fn normalization(folder: &Path, given: Option<&Normalization>) -> Option<Normalization> {
+    if given.is_some() {
+        return given.cloned();
+    }
+    let text = std::fs::read(folder.join("preprocessor_config.json")).ok()?;
+    let json: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let numbers = |key: &str| -> Option<Vec<f32>> {
+        json.get(key)?.as_array()?.iter().map(|value| Some(value.as_f64()? as f32)).collect()
+    };
+    Some(Normalization { mean: numbers("image_mean")?, std: numbers("image_std")? })
 }
 
 /// The samples of a split, the first `limit` of them.
@@ -59,14 +89,24 @@ pub(super) fn dataset(
     }))
 }
 
-/// Batches in order, as they are, for evaluation.
+/// The side that pictures of any size are brought to, where a network takes one size alone.
+pub(super) fn side(architecture: &Architecture, dataset: &ImageDataset) -> Option<usize> {
+    match (architecture.family, dataset.format()) {
+        (Family::Vit(config), Format::Images | Format::TinyImagenet) => Some(config.image),
+        _ => None,
+    }
+}
+
+/// Batches in order, as they are, for evaluation; pictures of any size are brought to this one.
 pub(super) fn plain_loader(
     dataset: Arc<ImageDataset>,
     batch_size: usize,
     normalization: Option<&Normalization>,
     workers: Option<usize>,
+    size: Option<usize>,
 ) -> Result<Loader, CommandError> {
     let mut options = LoaderOptions::new(batch_size);
+    options.size = size;
     options.normalization = normalization.cloned();
     options.workers = workers.unwrap_or(options.workers);
     Ok(Loader::new(dataset, options)?)

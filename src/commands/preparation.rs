@@ -145,6 +145,6 @@ fn loaders(options: &RunOptions, data: &DataSource) -> Result<(Loader, Loader), 
     loading.workers = options.workers.unwrap_or(loading.workers);
     let train = Loader::new(train, loading)?;
     let normalization = training.normalization.as_ref();
-    let test = networks::plain_loader(test, training.batch_size, normalization, options.workers)?;
+    let test = networks::plain_loader(test, training.batch_size, normalization, options.workers, None)?;
     Ok((train, test))
 }

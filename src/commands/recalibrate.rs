@@ -24,7 +24,11 @@ impl Recalibration {
     /// Refuses a checkpoint that is no known network, and data that are not what it takes.
     pub(super) fn new(checkpoint: &Checkpoint, data: &DataSource) -> Result<Self, CommandError> {
         let state = State::read(checkpoint)?;
-        let architecture = Architecture::detect(&state).map_err(CommandError::NotRecalibrated)?;
+        let told = checkpoint.config().map(|config| Architecture::from_config(config, &state)).transpose()?;
+        let architecture = match told.flatten() {
+            Some(told) => told,
+            None => Architecture::detect(&state).map_err(CommandError::NotRecalibrated)?,
+        };
         let loader = loader(data, &TrainingOptions::fine_tuning(), None)?;
         networks::check(&architecture, &loader)?;
         Ok(Self { state, architecture, loader })

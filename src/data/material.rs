@@ -1,4 +1,4 @@
-use super::{DataSource, DataSourceError, TextSource};
+use super::{DataSource, DataSourceError, ParallelSource, ParallelSourceError, TextSource};
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +20,8 @@ pub enum Material {
     Images(DataSource),
     /// Texts, with labels or without.
     Text(TextSource),
+    /// Sentences and their translations.
+    Parallel(ParallelSource),
 }
 
 impl fmt::Display for Material {
@@ -27,6 +29,7 @@ impl fmt::Display for Material {
         match self {
             Self::Images(source) => source.fmt(f),
             Self::Text(source) => source.fmt(f),
+            Self::Parallel(source) => source.fmt(f),
         }
     }
 }
@@ -43,16 +46,25 @@ impl From<TextSource> for Material {
     }
 }
 
+impl From<ParallelSource> for Material {
+    fn from(source: ParallelSource) -> Self {
+        Self::Parallel(source)
+    }
+}
+
 impl FromStr for Material {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if ParallelSource::is_named_by(text) {
+            return text.parse().map(Self::Parallel).map_err(|error: ParallelSourceError| error.to_string());
+        }
         if let Ok(source) = text.parse::<TextSource>() {
             return Ok(Self::Text(source));
         }
         let other = |error: DataSourceError| {
             let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            format!("{error}; or stsb:FILE, sst2:DIR, classes:FILE, text:FILE{hint}")
+            format!("{error}; or stsb:FILE, sst2:DIR, classes:FILE, text:FILE, parallel:SOURCE,TARGET{hint}")
         };
         text.parse::<DataSource>().map(Self::Images).map_err(other)
     }

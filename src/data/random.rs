@@ -9,6 +9,7 @@ enum Purpose {
     Order = 0,
     Augmentation = 1,
     Text = 2,
+    Batches = 3,
 }
 
 /// Random numbers that are the same on every machine: ChaCha of 8 rounds, with what they are for as its key.
@@ -63,7 +64,15 @@ impl Stream {
 /// The order of an epoch: a permutation that depends on seed and epoch alone (Fisher and Yates, from the
 /// end).
 pub(crate) fn permutation(seed: u64, epoch: usize, count: usize) -> Vec<usize> {
-    let mut stream = Stream::new(seed, epoch, 0, Purpose::Order);
+    shuffled(Stream::new(seed, epoch, 0, Purpose::Order), count)
+}
+
+/// The order of an epoch's batches, where samples were ordered before they were put into them.
+pub(super) fn batch_permutation(seed: u64, epoch: usize, count: usize) -> Vec<usize> {
+    shuffled(Stream::new(seed, epoch, 0, Purpose::Batches), count)
+}
+
+fn shuffled(mut stream: Stream, count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for last in (1..count).rev() {
         order.swap(last, stream.below(last + 1));

@@ -1,9 +1,10 @@
 use super::batch_norm::BatchNorm;
+use super::build_error::BuildError;
 use super::chain::{Chain, Execution};
 use super::convolution::Conv2d;
 use super::embedding::Embedding;
 use super::heads::{HeadProduct, HeadProductKind, HeadWeight};
-use super::initial;
+use super::initial::{self, Start};
 use super::linear::Linear;
 use super::operations::Convolution;
 use super::parameters::{Parameters, Role};
@@ -15,7 +16,6 @@ use crate::decompose::{Layout, Scheme, Unfolding};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 /// Makes layers from a checkpoint's tensors, under the checkpoint's names: dense, or factored where the record says so.
@@ -25,6 +25,7 @@ use std::rc::Rc;
 pub struct Builder<'a> {
     shared: Rc<RefCell<Shared<'a>>>,
     prefix: String,
+    start: Start,
 }
 
 #[derive(Debug)]
@@ -35,7 +36,6 @@ struct Shared<'a> {
     used: BTreeSet<String>,
     problems: Vec<String>,
     execution: Execution,
-    deviation: Option<f64>,
 }
 
 /// Where tensors come from.
@@ -68,32 +68,6 @@ pub struct LayerEntry {
     pub weight: Weight,
 }
 
-/// A checkpoint that does not hold what an architecture needs.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the checkpoint does not hold {architecture}{}", list(problems, unexpected))]
-pub struct BuildError {
-    /// What was to be built.
-    pub architecture: String,
-    /// What is missing, or differs.
-    pub problems: Vec<String>,
-    /// Tensors that nothing uses.
-    pub unexpected: Vec<String>,
-}
-
-fn list(problems: &[String], unexpected: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let mut text = String::new();
-    for (title, items) in [("", problems), ("unexpected ", unexpected)] {
-        for item in items.iter().take(SHOWN) {
-            let _ = write!(text, "\n  {title}{item}");
-        }
-        if items.len() > SHOWN {
-            let _ = write!(text, "\n  and {} more", items.len() - SHOWN);
-        }
-    }
-    text
-}
-
 impl<'a> Builder<'a> {
     /// A builder over these tensors, for layers on this device.
     #[must_use]
@@ -124,9 +98,8 @@ impl<'a> Builder<'a> {
             used: BTreeSet::new(),
             problems: Vec::new(),
             execution: Execution::Auto,
-            deviation: None,
         };
-        Self { shared: Rc::new(RefCell::new(shared)), prefix: String::new() }
+        Self { shared: Rc::new(RefCell::new(shared)), prefix: String::new(), start: Start::Rectified }
     }
 
     /// The same builder, of layers whose factors are run this way.
@@ -139,8 +112,18 @@ impl<'a> Builder<'a> {
     /// The same builder, of fresh weights that are normal with this deviation, as transformers start.
     #[must_use]
     pub fn with_deviation(self, deviation: f64) -> Self {
-        self.shared.borrow_mut().deviation = Some(deviation);
-        self
+        Self { start: Start::Normal(deviation), ..self }
+    }
+
+    /// The same builder, of fresh weights that are uniform with variance `2 gain^2 / (fan_in + fan_out)`, and embeddings that
+    /// are normal with variance `1 / d`, as encoder-decoders start; what is made inside of it starts so as well.
+    ///
+    /// # Reference
+    ///
+    /// Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010, equation 16.
+    #[must_use]
+    pub fn with_balanced_start(&self, gain: f64) -> Self {
+        Self { start: Start::Balanced(gain), ..self.clone() }
     }
 
     /// Whether the checkpoint has a layer of this name, dense or factored; a fresh network has none.
@@ -164,7 +147,7 @@ impl<'a> Builder<'a> {
     /// The builder of what is inside a module of this name.
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
-        Self { shared: Rc::clone(&self.shared), prefix: self.path(&name.to_string()) }
+        Self { prefix: self.path(&name.to_string()), ..self.clone() }
     }
 
     fn path(&self, name: &str) -> String {
@@ -183,7 +166,7 @@ impl<'a> Builder<'a> {
             Source::Checkpoint(state) => state,
             Source::Fresh(seed) => {
                 let tensor =
-                    initial::tensor(&path, shape, role, seed, shared.deviation)?.to_device(&shared.device)?;
+                    initial::tensor(&path, shape, role, seed, self.start)?.to_device(&shared.device)?;
                 return shared.built.parameters.insert(&path, &tensor, role);
             }
         };
@@ -303,7 +286,11 @@ impl<'a> Builder<'a> {
     ///
     /// - two layers of one name; a device that fails
     pub fn embedding(&self, name: &str, vocabulary: usize, width: usize) -> Result<Embedding> {
-        let (weight, _) = self.pp(name).weight(Layout::Embedding, &[vocabulary, width], 1, false)?;
+        let mut here = self.pp(name);
+        if let Start::Balanced(_) = here.start {
+            here.start = Start::Normal((width as f64).sqrt().recip());
+        }
+        let (weight, _) = here.weight(Layout::Embedding, &[vocabulary, width], 1, false)?;
         Ok(Embedding::new(weight))
     }
 
@@ -335,6 +322,15 @@ impl<'a> Builder<'a> {
     /// - two layers of one name; a device that fails
     pub fn bias(&self, name: &str, size: usize) -> Result<Var> {
         self.tensor(name, &[size], Role::Bias)
+    }
+
+    /// A tensor of no layer named `name`.
+    ///
+    /// # Errors
+    ///
+    /// - two tensors of one name; a device that fails
+    pub fn own(&self, name: &str, shape: &[usize], role: Role) -> Result<Var> {
+        self.tensor(name, shape, role)
     }
 
     /// A two-dimensional convolution named `name`, its kernel of shape `(o, c / groups, kh, kw)`.

@@ -81,6 +81,15 @@ impl Embedding {
     ///
     /// - an input whose last axis is not `d`
     pub fn scores_on(&self, tape: &Tape, xs: &Node, bias: Option<&Var>) -> Result<Node> {
+        self.scores_with(tape, xs, bias.map(|bias| tape.parameter(bias)).as_ref())
+    }
+
+    /// As [`Embedding::scores_on`], with a bias of shape `(vocabulary)` that is computed or constant.
+    ///
+    /// # Errors
+    ///
+    /// - an input whose last axis is not `d`
+    pub fn scores_with(&self, tape: &Tape, xs: &Node, bias: Option<&Node>) -> Result<Node> {
         let (table, rest) = match &self.weight {
             Weight::Dense(table) => (table, &[][..]),
             Weight::Factored(chain) => (&chain.factors()[0], &chain.factors()[1..]),
@@ -89,8 +98,8 @@ impl Embedding {
         for factor in rest.iter().rev() {
             ys = tape.apply(Product::new(true), &[&ys, &tape.parameter(factor)])?;
         }
-        let (table, bias) = (tape.parameter(table), bias.map(|bias| tape.parameter(bias)));
-        let inputs: Vec<&Node> = [&ys, &table].into_iter().chain(&bias).collect();
+        let table = tape.parameter(table);
+        let inputs: Vec<&Node> = [&ys, &table].into_iter().chain(bias).collect();
         tape.apply(Product::new(false), &inputs)
     }
 }

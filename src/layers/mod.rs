@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `linear`, `convolution`, `embedding`, `batch_norm`, `row_norm` | the layers |
 //! | `weight`, `chain` | a dense weight or its factors; Frobenius decay in closed form, diagnostics |
-//! | `builder`, `state` | layers out of a checkpoint's tensors and record, and back |
+//! | `builder`, `build_error`, `state` | layers out of a checkpoint's tensors and record, and back |
 //! | `heads` | the products that heads of attention compute with, and the gradient of their norms |
 //! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
@@ -68,6 +68,7 @@
 
 mod batch_norm;
 mod bridge;
+mod build_error;
 mod builder;
 mod chain;
 mod convolution;
@@ -91,7 +92,8 @@ mod tape;
 mod weight;
 
 pub use batch_norm::{BatchNorm, Statistics};
-pub use builder::{BuildError, Builder, Built, LayerEntry};
+pub use build_error::BuildError;
+pub use builder::{Builder, Built, LayerEntry};
 pub use chain::{Chain, Diagnostics, Execution};
 pub use convolution::{Conv1d, Conv2d};
 pub use embedding::Embedding;

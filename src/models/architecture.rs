@@ -1,5 +1,8 @@
+use super::text::ConfigError;
+use super::vit::{self, VitConfig};
 use crate::layers::State;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,7 +14,7 @@ const MOST_DEPTH: usize = 1202;
 const MOST_WIDTH: usize = 64;
 
 /// What kind of network it is, and how large.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Family {
     /// A residual network for small pictures: three stages of 16, 32 and 64 channels times `width`, shortcuts without parameters.
@@ -38,10 +41,12 @@ pub enum Family {
         /// Layers with weights: 18, 34 or 50.
         depth: usize,
     },
+    /// A transformer over a picture's patches.
+    Vit(VitConfig),
 }
 
 /// A network's kind, and what goes in and out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Architecture {
     /// Kind and size.
@@ -74,8 +79,7 @@ impl ArchitectureError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
-        let known =
-            "resnet20 to resnet110 and resnet32x2, wrn-28-10, vgg11 to vgg19, resnet18, resnet34, resnet50";
+        let known = "resnet20 to resnet110 and resnet32x2, wrn-28-10, vgg11 to vgg19, resnet18, resnet34, resnet50, vit-tiny to vit-large";
         match self {
             Self::Unknown { .. } => format!("known are {known}"),
             Self::Undetected { .. } => format!("name it with --arch: {known}"),
@@ -90,6 +94,7 @@ impl fmt::Display for Architecture {
             Family::SmallResNet { depth, width } => write!(f, "resnet{depth}x{width}"),
             Family::WideResNet { depth, width } => write!(f, "wrn-{depth}-{width}"),
             Family::Vgg { depth } => write!(f, "vgg{depth}"),
+            Family::Vit(config) => write!(f, "{config}"),
         }
     }
 }
@@ -126,6 +131,9 @@ fn parse(name: &str) -> Option<Family> {
         let fits = (10..=MOST_DEPTH).contains(&depth) && (depth - 4) % 6 == 0;
         return (fits && (1..=MOST_WIDTH).contains(&width)).then_some(Family::WideResNet { depth, width });
     }
+    if let Some(sizes) = name.strip_prefix("vit-") {
+        return VitConfig::parse(sizes).map(Family::Vit);
+    }
     if let Some(depth) = name.strip_prefix("vgg") {
         let depth = depth.parse().ok()?;
         return matches!(depth, 11 | 13 | 16 | 19).then_some(Family::Vgg { depth });
@@ -155,21 +163,48 @@ impl Architecture {
         Self { channels, ..self }
     }
 
+    /// Tells the architecture from a checkpoint's `config.json` where that describes a network for pictures, its classes and
+    /// channels from the tensors.
+    ///
+    /// # Errors
+    ///
+    /// - a configuration of such a network that cannot be used
+    pub fn from_config(config: &Value, state: &State) -> Result<Option<Self>, ConfigError> {
+        if config.get("model_type").and_then(Value::as_str) != Some("vit") {
+            return Ok(None);
+        }
+        let family = Family::Vit(VitConfig::from_json(config)?);
+        Ok(Some(Self { family, classes: 10, channels: 3 }.fitted_to(state)))
+    }
+
+    /// The same network for the classes and channels that a checkpoint's tensors show, where they do.
+    #[must_use]
+    pub fn fitted_to(self, state: &State) -> Self {
+        let told = Self::detect(state).map(|told| (told.classes, told.channels)).ok();
+        let shown = || match self.family {
+            Family::Vit(_) => vit::ends(&|layer| dense_shape(state, layer)),
+            _ => None,
+        };
+        match told.or_else(shown) {
+            Some((classes, channels)) => Self { classes, channels, ..self },
+            None => self,
+        }
+    }
+
     /// Tells the architecture from a checkpoint's names and shapes, dense or factored.
     ///
     /// # Errors
     ///
     /// - names that are no known architecture's
     pub fn detect(state: &State) -> Result<Self, ArchitectureError> {
-        // A factored layer has its dense shape in the record.
-        let shape = |layer: &str| {
-            let recorded = state.modules.get(layer).map(|module| module.shape.clone());
-            recorded.or_else(|| Some(state.tensors.get(&format!("{layer}.weight"))?.shape().to_vec()))
-        };
+        let shape = |layer: &str| dense_shape(state, layer);
         let has = |layer: &str| shape(layer).is_some();
         let count =
             |name: &dyn Fn(usize) -> String| (0..MOST_BLOCKS).take_while(|&index| has(&name(index))).count();
         let undetected = |reason: &str| ArchitectureError::Undetected { reason: reason.to_owned() };
+        if let Some(found) = vit::detect(state, &shape, &count) {
+            return found;
+        }
         let head = ["linear", "fc", "classifier"].into_iter().find_map(shape);
         let Some(classes) = head.and_then(|shape| shape.first().copied()) else {
             return Err(undetected("there is no `linear`, `fc` or `classifier` at the end"));
@@ -206,4 +241,10 @@ impl Architecture {
             Err(undetected("its blocks are not those of any known size"))
         }
     }
+}
+
+/// The shape of a layer's weight; a factored layer has its dense shape in the record.
+fn dense_shape(state: &State, layer: &str) -> Option<Vec<usize>> {
+    let recorded = state.modules.get(layer).map(|module| module.shape.clone());
+    recorded.or_else(|| Some(state.tensors.get(&format!("{layer}.weight"))?.shape().to_vec()))
 }

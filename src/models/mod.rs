@@ -6,6 +6,8 @@
 //! | `wrn-28-10`, ... | wide residual networks: depth `6 n + 4`, times a width |
 //! | `vgg11` to `vgg19` | with batch normalization, one linear layer at the end |
 //! | `resnet18`, `resnet34`, `resnet50` | residual networks for large pictures, as torchvision has them |
+//! | `vit-tiny` to `vit-large`, and ViTs that `config.json` describes | transformers for pictures, with Hugging Face's names |
+//! | Marian | encoder-decoders that translate, described by `config.json` |
 //! | BERT, RoBERTa, DistilBERT, ALBERT, GPT-2, Llama, Mistral, Qwen2, Qwen3 | networks for text, described by `config.json` |
 //!
 //! # Examples
@@ -29,7 +31,9 @@ mod architecture;
 mod network;
 mod residual;
 mod text;
+mod translation;
 mod vgg;
+mod vit;
 mod wide;
 
 pub use architecture::{Architecture, ArchitectureError, Family};
@@ -38,3 +42,7 @@ pub use text::{
     ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, Head, LlamaConfig, Stretch, Task, TextConfig,
     TextNetwork, Tokens,
 };
+pub use translation::{
+    Encoded, KeptTokens, LengthLimit, SearchOptions, Translation, TranslationConfig, TranslationNetwork,
+};
+pub use vit::VitConfig;

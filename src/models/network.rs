@@ -1,5 +1,5 @@
 use super::architecture::{Architecture, Family};
-use super::{residual, vgg, wide};
+use super::{residual, vgg, vit, wide};
 use crate::layers::{
     BuildError, Builder, Built, LayerEntry, Node, Parameters, State, Statistics, Stored, Tape,
 };
@@ -82,6 +82,7 @@ impl Network {
                 Box::new(wide::WideResNet::new(builder, depth, width, classes, channels)?)
             }
             Family::Vgg { depth } => Box::new(vgg::Vgg::new(builder, depth, classes, channels)?),
+            Family::Vit(config) => Box::new(vit::Vit::new(builder, config, classes, channels)?),
         };
         let built = builder.clone().finish(&architecture.to_string())?;
         Ok(Self { architecture: *architecture, model, built })

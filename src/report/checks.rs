@@ -52,6 +52,14 @@ impl CheckResult {
         Self { check: "min_spearman", limit: Some(least), found: Some(found), passed, layer: None, message }
     }
 
+    /// Whether translations agree well enough with references.
+    pub(crate) fn bleu(found: f64, least: f64) -> Self {
+        let passed = found >= least;
+        let comparison = if passed { "at least" } else { "less than" };
+        let message = format!("BLEU is {found:.2}, {comparison} {least}");
+        Self { check: "min_bleu", limit: Some(least), found: Some(found), passed, layer: None, message }
+    }
+
     /// Whether a text is foretold well enough.
     pub(crate) fn perplexity(found: f64, most: f64) -> Self {
         let passed = found <= most;

@@ -1,6 +1,6 @@
 use super::checks::CheckResult;
 use super::evaluated::Evaluated;
-use crate::train::{ClassEvaluation, PerplexityEvaluation, SimilarityEvaluation};
+use crate::train::{ClassEvaluation, PerplexityEvaluation, SimilarityEvaluation, TranslationEvaluation};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -30,6 +30,8 @@ pub enum TextMeasure {
     Perplexity(PerplexityEvaluation),
     /// Of a text's hidden tokens.
     Masked(PerplexityEvaluation),
+    /// Of sentences and their translations.
+    Translation(TranslationEvaluation),
 }
 
 impl EvaluateTextReport {
@@ -51,10 +53,22 @@ impl EvaluateTextReport {
         }
     }
 
+    /// Asks for a BLEU; of what has none nothing is asked.
+    pub fn require_bleu(&mut self, least: f64) {
+        if let TextMeasure::Translation(found) = self.measured {
+            self.checks.push(CheckResult::bleu(found.bleu, least));
+        }
+    }
+
     /// Asks for a perplexity; of what has none nothing is asked.
     pub fn require_perplexity(&mut self, most: f64) {
-        if let TextMeasure::Perplexity(found) | TextMeasure::Masked(found) = self.measured {
-            self.checks.push(CheckResult::perplexity(found.perplexity, most));
+        let perplexity = match self.measured {
+            TextMeasure::Perplexity(found) | TextMeasure::Masked(found) => Some(found.perplexity),
+            TextMeasure::Translation(found) => Some(found.perplexity),
+            _ => None,
+        };
+        if let Some(found) = perplexity {
+            self.checks.push(CheckResult::perplexity(found, most));
         }
     }
 
@@ -115,7 +129,28 @@ impl EvaluateTextReport {
                 let rate = tokens as f64 / elapsed_secs;
                 let _ = writeln!(text, "speed          {rate:.0} tokens/s, {elapsed_secs:.1} s");
             }
+            TextMeasure::Translation(found) => translation(&mut text, &self.network.data, &found),
         }
         text
     }
+}
+
+/// The lines on translations.
+fn translation(text: &mut String, data: &str, found: &TranslationEvaluation) {
+    let TranslationEvaluation { bleu, precisions: [one, two, three, four], brevity_penalty, .. } = *found;
+    let TranslationEvaluation { perplexity, loss, accuracy, beams, sentences, tokens, .. } = *found;
+    let rate = sentences as f64 / found.elapsed_secs;
+    let _ = writeln!(text, "data           {data}, {sentences} sentences, {tokens} tokens of references");
+    let _ = writeln!(
+        text,
+        "BLEU           {bleu:.2}, {one:.1}/{two:.1}/{three:.1}/{four:.1}, brevity penalty {brevity_penalty:.3}"
+    );
+    let _ = writeln!(text, "perplexity     {perplexity:.3}");
+    let _ = writeln!(text, "loss           {loss:.4}");
+    let _ = writeln!(text, "next token     {:.2} % foretold", 100.0 * accuracy);
+    let _ = writeln!(
+        text,
+        "speed          {rate:.1} sentences/s with {beams} beams, {:.1} s",
+        found.elapsed_secs
+    );
 }

@@ -16,4 +16,5 @@ mod training_resume;
 mod training_scene;
 mod training_schema;
 mod training_texts;
+mod translations;
 mod usage;

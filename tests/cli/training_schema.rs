@@ -81,10 +81,22 @@ fn problems(place: &str, document: &Value, schema: &Value, root: &Value, found: 
     }
 }
 
+fn schema() -> Value {
+    let text = std::fs::read_to_string(format!("{}/docs/report.schema.json", env!("CARGO_MANIFEST_DIR")));
+    serde_json::from_str(&text.expect("the schema")).expect("JSON")
+}
+
+/// Fails with all of a report that is not as the schema says.
+#[track_caller]
+pub(crate) fn assert_schema(report: &Value) {
+    let (schema, mut found) = (schema(), Vec::new());
+    problems("", report, &schema, &schema, &mut found);
+    assert!(found.is_empty(), "{}\n{report:#}", found.join("\n"));
+}
+
 #[test]
 fn reports_are_as_the_schema_says() {
-    let text = std::fs::read_to_string(format!("{}/docs/report.schema.json", env!("CARGO_MANIFEST_DIR")));
-    let schema: Value = serde_json::from_str(&text.expect("the schema")).expect("JSON");
+    let schema = schema();
     let scene = Scene::new();
     let tune = ["finetune", "dense.safetensors", "--rank-ratio=0.5", "--epochs=1", "--min-accuracy=0.001"];
     let mut commands = vec![

@@ -7,6 +7,7 @@ mod folders;
 mod idx;
 mod loader;
 mod made;
+mod parallel;
 mod pictures;
 mod real;
 mod refusals;

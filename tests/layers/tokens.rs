@@ -3,8 +3,8 @@
 use crate::agreement::{agree, check, random, randoms};
 use candle_core::{Device, Result, Tensor};
 use fnl::layers::operations::{
-    Activation, Attention, Columns, Multiply, Rotary, RowNormalization, SequenceMean, SmoothActivation,
-    UnitRows,
+    Activation, Attention, Columns, Multiply, PictureTokens, Rotary, RowNormalization, Scale, SequenceMean,
+    SmoothActivation, UnitRows,
 };
 use fnl::layers::{Operation, Sequences, Tape};
 use std::sync::Arc;
@@ -20,6 +20,16 @@ fn smooth_activations() -> Result<()> {
     }
     assert_eq!(SmoothActivation::new(Activation::Relu), None);
     check("multiply", &|| Arc::new(Multiply), &randoms(3, &[&[5, 7], &[5, 7]]), 1)
+}
+
+#[test]
+fn patches_become_tokens_and_rows_are_scaled() -> Result<()> {
+    let make = || Arc::new(PictureTokens) as Arc<dyn Operation>;
+    // the token's gradient sums as many numbers as there are pictures
+    check("picture tokens", &make, &randoms(4, &[&[3, 5, 2, 4], &[1, 1, 5], &[1, 9, 5]]), 3)?;
+    let wrong = randoms(5, &[&[3, 5, 2, 4], &[1, 1, 5], &[1, 8, 5]]);
+    assert!(PictureTokens.compose(&wrong).unwrap_err().to_string().contains("do not fit 8 patches"));
+    check("scale", &|| Arc::new(Scale::new(-2.5)), &[random(6, &[3, 7])], 1)
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn network(name: &str) -> Recorded {
 }
 
 /// The checkpoint with this layer replaced by its factors, and the record of it.
-fn factor(state: &mut State, layer: &str, scheme: Scheme, rank: usize) -> Result<()> {
+pub(crate) fn factor(state: &mut State, layer: &str, scheme: Scheme, rank: usize) -> Result<()> {
     let dense = state.tensors.shift_remove(&format!("{layer}.weight")).unwrap();
     let layout = if dense.shape().len() == 4 { Layout::Conv2d } else { Layout::Linear };
     let weight = Weight::factored(dense.tensor().unwrap(), layout, scheme, 1, rank)?;

@@ -4,3 +4,5 @@ mod checkpoints;
 mod networks;
 mod recorded;
 mod texts;
+mod translations;
+mod vits;

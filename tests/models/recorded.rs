@@ -75,6 +75,22 @@ impl Run {
     }
 }
 
+/// The weights of `torch_text.py`'s formula.
+pub(crate) fn text_state(tensors: &[(String, Vec<usize>)], dtype: DType) -> State {
+    let mut state = State::default();
+    for (index, (name, shape)) in tensors.iter().enumerate() {
+        let scale = 2.0 / (shape[shape.len() - 1] as f64).sqrt();
+        let act = |number: f64| match shape.len() {
+            1 if name.ends_with(".weight") => 1.0 + 0.3 * number,
+            1 => 0.3 * number,
+            _ => scale * number,
+        };
+        let tensor = numbers(index, shape, act).unwrap();
+        state.tensors.insert(name.clone(), Stored::new(tensor.to_dtype(dtype).unwrap()));
+    }
+    state
+}
+
 /// What the gradients are of: the logits' inner product with these.
 pub(crate) fn weights() -> Result<Tensor> {
     numbers(2000, &[4, CLASSES], |number| number)

@@ -1,6 +1,6 @@
 //! Networks for text against transformers', recorded by `torch_text.py`.
 
-use crate::recorded::{number, relative_error};
+use crate::recorded::{relative_error, text_state};
 use candle_core::{DType, Device, Result, Tensor};
 use fnl::layers::{KeyValues, Node, State, Stored, Tape};
 use fnl::models::{TextConfig, TextNetwork, Tokens};
@@ -33,20 +33,7 @@ impl Text {
     }
 
     fn state(&self, dtype: DType) -> State {
-        let mut state = State::default();
-        for (index, (name, shape)) in self.tensors.iter().enumerate() {
-            let scale = 2.0 / (shape[shape.len() - 1] as f64).sqrt();
-            let act = |number: f64| match shape.len() {
-                1 if name.ends_with(".weight") => 1.0 + 0.3 * number,
-                1 => 0.3 * number,
-                _ => scale * number,
-            };
-            let count = shape.iter().product();
-            let values: Vec<f32> = (0..count).map(|at| act(number(index, at)) as f32).collect();
-            let tensor = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap();
-            state.tensors.insert(name.clone(), Stored::new(tensor.to_dtype(dtype).unwrap()));
-        }
-        state
+        text_state(&self.tensors, dtype)
     }
 
     fn network(&self, dtype: DType) -> TextNetwork {

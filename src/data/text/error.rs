@@ -47,6 +47,27 @@ pub enum TextError {
         /// Why.
         problem: String,
     },
+    /// Two files that should have as many lines.
+    #[error(
+        "`{}` has {} lines, `{}` {}; each line of one is expected to be a translation of the other's",
+        .source_path.display(), .lines[0], .target.display(), .lines[1]
+    )]
+    Unpaired {
+        /// One file.
+        source_path: PathBuf,
+        /// The other.
+        target: PathBuf,
+        /// Lines of both.
+        lines: [usize; 2],
+    },
+    /// A vocabulary that can't be learned.
+    #[error("a vocabulary of {size} tokens can't be learned: {problem}")]
+    Vocabulary {
+        /// Tokens that were asked for.
+        size: usize,
+        /// Why.
+        problem: String,
+    },
 }
 
 impl TextError {

@@ -1,15 +1,21 @@
 //! Texts: files of them, their tokens, and what they are labelled with.
 
+mod byte_pairs;
 mod error;
 mod labelled;
+mod pair_batches;
 mod pairs;
+mod parallel;
 mod sequences;
 mod source;
 mod tokenizer;
 
+pub use byte_pairs::SPECIAL_TOKENS;
 pub use error::TextError;
 pub use labelled::{LabelledText, class_names, read_labelled};
+pub use pair_batches::PairBatches;
 pub use pairs::{SentencePair, read_pairs};
+pub use parallel::{ParallelSource, ParallelSourceError};
 pub use sequences::{WINDOW, fingerprint_of, sample, token_batches, windows};
 pub use source::{TextFormat, TextSource, TextSourceError};
 pub use tokenizer::TextTokenizer;

@@ -162,7 +162,7 @@ impl TextSource {
 }
 
 /// A file of UTF-8.
-fn read_text(path: &Path) -> Result<String, TextError> {
+pub(super) fn read_text(path: &Path) -> Result<String, TextError> {
     let bytes = fs::read(path).map_err(TextError::read(path))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid =

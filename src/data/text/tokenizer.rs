@@ -39,6 +39,39 @@ impl TextTokenizer {
         Ok(Self { inner, path: folder.to_owned() })
     }
 
+    /// A tokenizer that is at hand, under this name in what is told of it.
+    pub(super) fn over(inner: Tokenizer, path: &Path) -> Self {
+        Self { inner, path: path.to_owned() }
+    }
+
+    /// The same tokenizer, texts cut to `longest` tokens, special ones counted.
+    ///
+    /// # Errors
+    ///
+    /// - [`TextError::Tokenizer`] when the special tokens alone are more
+    pub fn with_longest(mut self, longest: usize) -> Result<Self, TextError> {
+        let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
+        match self.inner.with_truncation(Some(truncation)) {
+            Ok(_) => Ok(self),
+            Err(error) => Err(TextError::Tokenizer { path: self.path, problem: error.to_string() }),
+        }
+    }
+
+    /// The tokenizer as `tokenizer.json` holds it.
+    ///
+    /// # Errors
+    ///
+    /// - [`TextError::Tokenizer`] when it cannot be written down
+    pub fn to_json(&self) -> Result<String, TextError> {
+        self.inner.to_string(true).map_err(|error| self.refuse(&error))
+    }
+
+    /// Tokens that there are.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
     /// The tokens of each text, with the special ones that the model expects.
     ///
     /// # Errors

@@ -161,12 +161,13 @@ impl TextConfig {
     }
 }
 
-fn keys<T: for<'a> Deserialize<'a>>(config: &Value) -> Result<T, ConfigError> {
+/// The keys of a configuration.
+pub(in crate::models) fn keys<T: for<'a> Deserialize<'a>>(config: &Value) -> Result<T, ConfigError> {
     T::deserialize(config).map_err(|error| ConfigError::Key(error.to_string()))
 }
 
 /// Refuses a width that heads do not divide.
-fn divided(width: usize, heads: usize) -> Result<(), ConfigError> {
+pub(in crate::models) fn divided(width: usize, heads: usize) -> Result<(), ConfigError> {
     if heads == 0 || !width.is_multiple_of(heads) {
         return Err(ConfigError::Key(format!("a width of {width} cannot have {heads} heads")));
     }

@@ -17,5 +17,6 @@ mod tokens;
 
 pub use config::{EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, TextConfig};
 pub use config_json::ConfigError;
+pub(super) use config_json::{divided, keys};
 pub use network::{Head, Task, TextNetwork};
 pub use tokens::Tokens;
