@@ -2,10 +2,12 @@
 
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
-    AllocateValue, ConvSchemeValue, DtypeValue, MethodValue, SaveValue, Size, SvdValue, limit, part, positive,
+    AllocateValue, ConvSchemeValue, DtypeValue, EvaluationData, MethodValue, SaveValue, Size, SvdValue,
+    limit, part, positive,
 };
 use crate::checkpoint::Source;
-use crate::data::{DataSource, TextSource};
+use crate::data::DataSource;
+use crate::models::Architecture;
 use crate::plan::Limits;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -65,6 +67,10 @@ pub(super) struct CompressArguments {
     #[arg(value_name = "CHECKPOINT", required = true, help_heading = "Input")]
     pub(super) checkpoint: Option<Source>,
 
+    /// The architecture, where names and shapes do not tell; for --calibrate and --recalibrate with pictures
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    pub(super) arch: Option<Architecture>,
+
     #[command(flatten)]
     pub(super) selection: SelectionArguments,
 
@@ -93,11 +99,13 @@ pub(super) struct CompressArguments {
     #[arg(long, value_name = "SIZE", help_heading = "Output")]
     pub(super) max_shard_size: Option<Size>,
 
-    /// Run the model over texts first, and factor for what its layers do with them: text:FILE, stsb:FILE
+    /// Run the model over data first, and factor for what its layers do with them: text:FILE, cifar10:DIR, ...
     ///
-    /// For networks for text whose folder has config.json and tokenizer.json. Needs neither labels nor training.
+    /// text:FILE or stsb:FILE for networks for text whose folder has config.json and tokenizer.json; training pictures
+    /// (cifar10:DIR, images:DIR, ...) for convolutional networks that `compress evaluate` knows. Needs neither labels nor
+    /// training.
     #[arg(long, value_name = "DATA", help_heading = "Calibration")]
-    pub(super) calibrate: Option<TextSource>,
+    pub(super) calibrate: Option<EvaluationData>,
 
     /// What factors are made to be near in [default: fisher with calibration, plain without]
     #[arg(long, value_name = "METHOD", value_enum, help_heading = "Calibration")]
@@ -106,6 +114,10 @@ pub(super) struct CompressArguments {
     /// How many tokens the model is run over [default: 32768]
     #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = "Calibration")]
     pub(super) calibration_tokens: Option<usize>,
+
+    /// How many pictures the model is run over [default: 2048]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, conflicts_with = "calibration_tokens", help_heading = "Calibration")]
+    pub(super) calibration_images: Option<usize>,
 
     /// What the samples are drawn from [default: 0]
     #[arg(long, value_name = "N", help_heading = "Calibration")]

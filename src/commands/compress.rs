@@ -9,6 +9,7 @@ use crate::checkpoint::{
 use crate::data::DataSource;
 use crate::decompose::{Factor, Method, error_of, factor, factor_in};
 use crate::linalg::SvdOptions;
+use crate::models::Architecture;
 use crate::plan::{
     Job, LayerEvent, LayerPlan, Limits, Plan, PlanOptions, Progress, Recipe, Save, Stage, TensorAction,
     run_jobs,
@@ -42,6 +43,8 @@ pub struct CompressOptions {
     pub recalibrate: Option<DataSource>,
     /// What methods that know the data are given.
     pub calibration: CalibrationOptions,
+    /// The architecture of a network for pictures that is run, where the checkpoint's names do not tell.
+    pub architecture: Option<Architecture>,
 }
 
 impl CompressOptions {
@@ -59,6 +62,7 @@ impl CompressOptions {
             checks: Vec::new(),
             recalibrate: None,
             calibration: CalibrationOptions::default(),
+            architecture: None,
         }
     }
 }
@@ -115,7 +119,7 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         Staging::check(output, &side_files::inputs(&checkpoint), &[])?;
     }
     let recalibration = match &options.recalibrate {
-        Some(data) => Some(Recalibration::new(&checkpoint, data)?),
+        Some(data) => Some(Recalibration::new(&checkpoint, data, options.architecture)?),
         None => None,
     };
     let plan_options = PlanOptions::new(options.limits, options.spectra);
@@ -123,12 +127,14 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         Some(calibration) => Some(calibration.run(options.limits, progress)?),
         None => None,
     };
+    let calibration_secs = calibrated.as_ref().map(|calibrated| calibrated.elapsed_secs);
     let plan = plan(&checkpoint, options, &plan_options, calibrated, progress)?;
     let recipe = plan.recipe.to_json();
     let input = options.source.to_string();
     let Some(mut output) = output.filter(|_| !options.dry_run) else {
         let mut report = CompressReport::new(input, &plan, None, recipe);
         report.check(&options.checks);
+        report.totals.calibration_secs = calibration_secs;
         report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
         return Ok(report);
     };
@@ -162,6 +168,7 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     }
     staging.publish(record.map(|record| record.to_json()).as_deref())?;
     report.output = Some(output.target.display().to_string());
+    report.totals.calibration_secs = calibration_secs;
     report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
     Ok(report)
 }
@@ -187,7 +194,7 @@ fn calibration(
         return Err(CommandError::Usage(problem));
     }
     Plan::check(checkpoint, recipe, plan_options)?;
-    Calibration::new(checkpoint, given, recipe).map(Some)
+    Calibration::new(checkpoint, given, options.architecture, recipe).map(Some)
 }
 
 /// The plan, in the metrics of calibration where there is one.
@@ -198,7 +205,7 @@ fn plan(
     calibrated: Option<Calibrated>,
     progress: &dyn Progress,
 ) -> Result<Plan, CommandError> {
-    let Some(Calibrated { metrics, rule }) = calibrated else {
+    let Some(Calibrated { metrics, rule, .. }) = calibrated else {
         return Ok(Plan::new(checkpoint, &options.recipe, plan_options, progress)?);
     };
     let recipe = Recipe { calibration: Some(rule), ..options.recipe.clone() };

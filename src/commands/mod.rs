@@ -2,6 +2,7 @@
 //!
 //! This is the library's front door, and all that the command line calls. Nothing here prints.
 
+mod calibrated_model;
 mod calibration;
 mod collapse;
 mod compress;
@@ -23,7 +24,7 @@ mod training;
 mod verify;
 mod weights;
 
-pub use calibration::CalibrationOptions;
+pub use calibration::{CalibrationData, CalibrationOptions};
 pub use collapse::{CollapseOptions, collapse};
 pub use compress::{CompressOptions, compress};
 pub use device::DeviceName;

@@ -22,9 +22,13 @@ pub(super) struct Recalibration {
 
 impl Recalibration {
     /// Refuses a checkpoint that is no known network, and data that are not what it takes.
-    pub(super) fn new(checkpoint: &Checkpoint, data: &DataSource) -> Result<Self, CommandError> {
+    pub(super) fn new(
+        checkpoint: &Checkpoint,
+        data: &DataSource,
+        named: Option<Architecture>,
+    ) -> Result<Self, CommandError> {
         let state = State::read(checkpoint)?;
-        let architecture = Architecture::detect(&state).map_err(CommandError::NotRecalibrated)?;
+        let architecture = networks::architecture(&state, named).map_err(CommandError::NotRecalibrated)?;
         let loader = loader(data, &TrainingOptions::fine_tuning(), None)?;
         networks::check(&architecture, &loader)?;
         Ok(Self { state, architecture, loader })

@@ -1,6 +1,8 @@
 //! all-MiniLM-L6-v2 on STS-B: what calibration is worth on a trained network.
 
-use fnl::commands::{CalibrationOptions, CompressOptions, EvaluateTextOptions, compress, evaluate_text};
+use fnl::commands::{
+    CalibrationData, CalibrationOptions, CompressOptions, EvaluateTextOptions, compress, evaluate_text,
+};
 use fnl::decompose::Method;
 use fnl::plan::{CalibrationRule, NoProgress, RankRule, Recipe, Rule};
 use fnl::report::TextMeasure;
@@ -39,7 +41,7 @@ fn sentence_vectors_keep_their_order_without_labels_or_training() {
             options.calibration.statistics = Some(statistics.clone());
         } else {
             let data = format!("stsb:{}/text", std::env::var("FNL_DATA").unwrap());
-            options.calibration.data = Some(data.parse().unwrap());
+            options.calibration.data = Some(CalibrationData::Text(data.parse().unwrap()));
             options.calibration.save = Some(statistics.clone());
         }
         compress(&options, &NoProgress).unwrap();
