@@ -35,23 +35,18 @@ impl Positions {
         let &Geometry { in_channels, input: [height, width], kernel: [kh, kw], .. } = geometry;
         let (plane, across) = (height * width, geometry.output[1].max(1));
         let row = in_channels * kh * kw;
-        let starts =
-            |at: usize, axis: usize| (at * geometry.stride[axis]) as isize - geometry.padding[axis] as isize;
         let of_picture = |picture: usize| {
             let xs = &xs[picture * in_channels * plane..][..in_channels * plane];
             let mut patches = vec![0.0f32; self.of_pictures[picture].len() * row];
             for (&position, patch) in self.of_pictures[picture].iter().zip(patches.chunks_exact_mut(row)) {
-                let (top, left) = (starts(position / across, 0), starts(position % across, 1));
+                let (p, q) = (position / across, position % across);
                 let taps = patch.chunks_exact_mut(kh * kw);
                 for (plane, taps) in xs.chunks_exact(plane).zip(taps) {
                     for (u, taps) in taps.chunks_exact_mut(kw).enumerate() {
-                        let y = top + (u * geometry.dilation[0]) as isize;
-                        let Some(line) = inside(y, height).map(|y| &plane[y * width..][..width]) else {
-                            continue;
-                        };
+                        let Some(y) = place(geometry, 0, p, u) else { continue };
+                        let line = &plane[y * width..][..width];
                         for (v, tap) in taps.iter_mut().enumerate() {
-                            let x = left + (v * geometry.dilation[1]) as isize;
-                            if let Some(x) = inside(x, width) {
+                            if let Some(x) = place(geometry, 1, q, v) {
                                 *tap = line[x];
                             }
                         }
@@ -75,8 +70,10 @@ impl Positions {
     }
 }
 
-fn inside(at: isize, size: usize) -> Option<usize> {
-    usize::try_from(at).ok().filter(|&at| at < size)
+/// Where a tap of an output lies on an axis of the input; none where that is padding.
+fn place(geometry: &Geometry, axis: usize, output: usize, tap: usize) -> Option<usize> {
+    let padded = output * geometry.stride[axis] + tap * geometry.dilation[axis];
+    padded.checked_sub(geometry.padding[axis]).filter(|&at| at < geometry.input[axis])
 }
 
 #[cfg(test)]

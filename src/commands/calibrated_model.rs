@@ -137,12 +137,12 @@ fn images(
     rule: &CalibrationRule,
 ) -> Result<(Loader, usize, String), CommandError> {
     let dataset = networks::dataset(data, Split::Train, None)?;
-    let fingerprint = format!("{}-{}-{}", dataset.fingerprint(), rule.samples, rule.seed);
+    let count = rule.samples.min(dataset.len());
+    let fingerprint = format!("{}-{count}-{}", dataset.fingerprint(), rule.seed);
     let [_, height, width] = dataset.shape();
     let mut loading = LoaderOptions::new((PIXELS / (height * width).max(1)).clamp(1, BATCH));
     loading.seed = rule.seed;
     loading.shuffle = true;
-    let count = rule.samples.min(dataset.len());
     let loader = Loader::new(dataset, loading)?;
     networks::check(architecture, &loader)?;
     Ok((loader, count, fingerprint))

@@ -114,7 +114,13 @@ impl Calibration {
         let Self { model, fingerprint, read, options, mut rule, method } = self;
         let start = Instant::now();
         let statistics = match (read, model.samples()) {
-            (Some(statistics), _) => statistics,
+            (Some(statistics), samples) => {
+                // What nothing else says of the samples, their statistics do.
+                if samples.is_none() && rule.data.is_none() {
+                    rule.samples = usize::try_from(statistics.tokens).unwrap_or(rule.samples);
+                }
+                statistics
+            }
             (None, Some((what, samples))) => {
                 keep_freed_memory();
                 let heard = Heard { progress, what, start };

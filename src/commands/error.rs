@@ -189,11 +189,10 @@ impl CommandError {
             Self::NotFactored { .. } => {
                 Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned())
             }
-            Self::Architecture(error) => Some(error.hint()),
+            Self::Architecture(error) | Self::NotCalibrated(error) => Some(error.hint()),
             Self::NotRecalibrated(_) => {
                 Some("--recalibrate is for the networks that `compress train` can train".to_owned())
             }
-            Self::NotCalibrated(error) => Some(error.hint()),
             Self::Data(error) => error.hint(),
             Self::Text(error) => error.hint(),
             Self::Config(error) => error.hint(),

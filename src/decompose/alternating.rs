@@ -332,8 +332,8 @@ mod tests {
                     kernel.square(kernel.difference(a.as_ref(), b.as_ref()).as_ref())
                 };
                 let least = lost(&a, b);
-                let last = done.errors[done.errors.len() - 1];
-                assert!((least - last).abs() < 1e-9 * done.norm_squared, "{least} {last}");
+                let told = done.errors[done.errors.len() - 1];
+                assert!((least - told).abs() < 1e-9 * done.norm_squared, "{least} {told}");
                 for seed in 0..20 {
                     let change = random(100 + seed, 6, 3 * rank) * faer::Scale(1e-3);
                     assert!(lost(&(&a + change), b) > least);
