@@ -2,11 +2,14 @@
 
 use candle_core::Device;
 use fnl::calibrate::{CalibrationProgress, Damping, Statistics, calibrate_images};
+use fnl::checkpoint::Checkpoint;
 use fnl::data::{DataSource, Format, ImageDataset, Loader, LoaderOptions, Split};
 use fnl::decompose::{Layout, Method, Metric, Scheme, Unfolding, factor, factor_in, spectrum_in};
 use fnl::layers::{State, Weight};
 use fnl::linalg::SvdOptions;
 use fnl::models::{Architecture, Network};
+use fnl::plan::{NoProgress, Plan, PlanOptions, Recipe};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,7 +42,7 @@ fn run(network: &Network, batch_size: usize, gradients: bool, threads: usize) ->
 }
 
 fn trained() -> Network {
-    let checkpoint = fnl::checkpoint::Checkpoint::open_path(Path::new(NETWORK)).unwrap();
+    let checkpoint = Checkpoint::open_path(Path::new(NETWORK)).unwrap();
     let state = State::read(&checkpoint).unwrap();
     Network::new(&Architecture::detect(&state).unwrap(), &state, &Device::Cpu).unwrap()
 }
@@ -115,4 +118,28 @@ fn sums_do_not_depend_on_threads_and_layers_with_one_input_share_it() {
         assert_eq!(found.input(&layer.name).unwrap().width(), inner, "{}", layer.name);
     }
     assert!(!found.has_gradients());
+}
+
+#[test]
+fn convolutions_in_groups_are_factored_by_their_weights_alone() {
+    let checkpoint = Checkpoint::open_path(Path::new("fixtures/tiny-resnext.safetensors")).unwrap();
+    let recipe =
+        "method = \"whitened\"\n[[rule]]\nrank = 2\n[[convolution]]\nlayers = [\"**.conv2\"]\ngroups = 4\n";
+    let recipe = Recipe::parse_toml(recipe).unwrap();
+    let plan = |metrics: &BTreeMap<String, Metric>| {
+        Plan::in_metrics(&checkpoint, &recipe, &PlanOptions::default(), metrics, &NoProgress).unwrap()
+    };
+    let metric = |shape: &[usize]| {
+        let scales: Vec<f64> = (1..=shape[1..].iter().product()).map(|at: usize| at as f64).collect();
+        Metric::diagonal(&scales)
+    };
+    let layers = plan(&BTreeMap::new()).layers;
+    let metrics = layers.iter().map(|layer| (layer.layer.clone(), metric(layer.unfolding.shape()))).collect();
+    let (mut alone, mut near) = (0, 0);
+    for layer in plan(&metrics).layers {
+        let grouped = layer.unfolding.groups() > 1;
+        assert_eq!(layer.metric.is_none(), grouped, "{}", layer.layer);
+        if grouped { alone += 1 } else { near += 1 }
+    }
+    assert!(alone > 0 && near > 0, "{alone} {near}");
 }
