@@ -8,12 +8,16 @@
 //! | file | what |
 //! | --- | --- |
 //! | `collector` | sums while a computation runs |
+//! | `patches` | what a convolution sees, at some of its positions |
 //! | `statistics` | the sums, in memory and in a file, and what follows from them |
-//! | `text` | running over texts |
+//! | `text`, `images` | running over texts, and over pictures |
 
 mod collector;
+mod images;
+mod patches;
 mod statistics;
 mod text;
 
+pub use images::{CalibrationError, calibrate_images};
 pub use statistics::{Damping, Moments, Statistics, StatisticsError};
 pub use text::{CalibrationProgress, calibrate_text};

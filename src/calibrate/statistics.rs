@@ -71,7 +71,7 @@ pub struct Statistics {
     pub data: String,
     /// Samples that were run.
     pub samples: u64,
-    /// Tokens, or positions, of all samples.
+    /// Tokens, or pictures, of all samples.
     pub tokens: u64,
     pub(super) inputs: Vec<Moments>,
     pub(super) layers: BTreeMap<String, LayerMoments>,

@@ -8,10 +8,10 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::rc::Rc;
 
-/// Hears how many of a calibration's tokens have been run.
+/// Hears how many of a calibration's tokens, or pictures, have been run.
 pub trait CalibrationProgress {
     /// So many more.
-    fn ran(&self, tokens: usize);
+    fn ran(&self, samples: usize);
 }
 
 /// Runs a network over sequences and sums up what goes into its dense layers; with `gradients` also what their outputs mean to
@@ -36,7 +36,7 @@ pub fn calibrate_text(
     threads: usize,
     progress: &dyn CalibrationProgress,
 ) -> Result<Statistics> {
-    let collector = Rc::new(Collector::new(network.layers(), &|_| true, threads));
+    let collector = Rc::new(Collector::new(network.layers(), &|_| true, seed, threads));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut samples, mut tokens) = (0, 0);
     for (number, batch) in token_batches(sequences).into_iter().enumerate() {

@@ -5,7 +5,8 @@ use super::values::{
     AllocateValue, ConvSchemeValue, DtypeValue, MethodValue, SaveValue, Size, SvdValue, limit, part, positive,
 };
 use crate::checkpoint::Source;
-use crate::data::{DataSource, TextSource};
+use crate::data::{DataSource, Material};
+use crate::models::Architecture;
 use crate::plan::Limits;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -70,6 +71,10 @@ pub(super) struct CompressArguments {
     #[arg(value_name = "CHECKPOINT", required = true, help_heading = "Input")]
     pub(super) checkpoint: Option<Source>,
 
+    /// The architecture, where names and shapes do not tell; for --calibrate and --recalibrate with pictures
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    pub(super) arch: Option<Architecture>,
+
     #[command(flatten)]
     pub(super) selection: SelectionArguments,
 
@@ -98,31 +103,8 @@ pub(super) struct CompressArguments {
     #[arg(long, value_name = "SIZE", help_heading = "Output")]
     pub(super) max_shard_size: Option<Size>,
 
-    /// Run the model over texts first, and factor for what its layers do with them: text:FILE, stsb:FILE
-    ///
-    /// For networks for text whose folder has config.json and tokenizer.json. Needs neither labels nor training.
-    #[arg(long, value_name = "DATA", help_heading = "Calibration")]
-    pub(super) calibrate: Option<TextSource>,
-
-    /// What factors are made to be near in [default: fisher with calibration, plain without]
-    #[arg(long, value_name = "METHOD", value_enum, help_heading = "Calibration")]
-    pub(super) method: Option<MethodValue>,
-
-    /// How many tokens the model is run over [default: 32768]
-    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = "Calibration")]
-    pub(super) calibration_tokens: Option<usize>,
-
-    /// What the samples are drawn from [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Calibration")]
-    pub(super) calibration_seed: Option<u64>,
-
-    /// Take what the model does from this file, which --save-statistics wrote
-    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
-    pub(super) statistics: Option<PathBuf>,
-
-    /// Write what the model does with the data to this file, for further compressions
-    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", help_heading = "Calibration")]
-    pub(super) save_statistics: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) calibration: CalibrationArguments,
 
     /// Re-estimate batch normalization on training pictures: cifar10:DIR, images:DIR, ...
     ///
@@ -242,6 +224,42 @@ impl MachineArguments {
     }
 }
 
+/// What a model does with data, where factors are made for it.
+#[derive(Args, Debug)]
+pub(super) struct CalibrationArguments {
+    /// Run the model over data first, and factor for what its layers do with them: text:FILE, cifar10:DIR, ...
+    ///
+    /// text:FILE or stsb:FILE for networks for text whose folder has config.json and tokenizer.json; training pictures
+    /// (cifar10:DIR, images:DIR, ...) for convolutional networks that `compress evaluate` knows. Needs neither labels nor
+    /// training.
+    #[arg(long, value_name = "DATA", help_heading = "Calibration")]
+    pub(super) calibrate: Option<Material>,
+
+    /// What factors are made to be near in [default: fisher with calibration, plain without]
+    #[arg(long, value_name = "METHOD", value_enum, help_heading = "Calibration")]
+    pub(super) method: Option<MethodValue>,
+
+    /// How many tokens the model is run over [default: 32768]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = "Calibration")]
+    pub(super) calibration_tokens: Option<usize>,
+
+    /// How many pictures the model is run over [default: 2048]
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, conflicts_with = "calibration_tokens", help_heading = "Calibration")]
+    pub(super) calibration_images: Option<usize>,
+
+    /// What the samples are drawn from [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Calibration")]
+    pub(super) calibration_seed: Option<u64>,
+
+    /// Take what the model does from this file, which --save-statistics wrote
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(super) statistics: Option<PathBuf>,
+
+    /// Write what the model does with the data to this file, for further compressions
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(super) save_statistics: Option<PathBuf>,
+}
+
 #[derive(Args, Debug)]
 pub(super) struct HeadsArguments {
     /// A checkpoint's folder
@@ -255,7 +273,7 @@ pub(super) struct HeadsArguments {
     pub(super) output_value: Option<f64>,
     /// Run the model over data first, and factor for what it does with them
     #[arg(long, value_name = "DATA")]
-    pub(super) calibrate: Option<TextSource>,
+    pub(super) calibrate: Option<Material>,
     /// Take what the model does from this file, which --save-statistics wrote
     #[arg(long, value_name = "FILE")]
     pub(super) statistics: Option<PathBuf>,

@@ -1,11 +1,12 @@
 //! What the typed arguments mean: a recipe and options.
 
-use super::arguments::{CompressArguments, SelectionArguments};
+use super::arguments::{CalibrationArguments, CompressArguments, SelectionArguments};
 use super::output::Failure;
 use crate::checkpoint::{Checkpoint, RECORD_KEY, Source};
-use crate::commands::CompressOptions;
+use crate::commands::{CalibrationOptions, CompressOptions};
+use crate::data::Material;
 use crate::decompose::{Method, Scheme};
-use crate::plan::{Effect, Pattern, RankRule, Recipe, Rule, Selector};
+use crate::plan::{CalibrationRule, Effect, Pattern, RankRule, Recipe, Rule, Selector};
 use crate::report::Check;
 use anyhow::Context as _;
 use clap::ArgMatches;
@@ -23,10 +24,13 @@ pub(super) fn compress_options(
     options.limits = arguments.machine.limits();
     options.overwrite = arguments.overwrite;
     options.recalibrate.clone_from(&arguments.recalibrate);
-    options.calibration.data.clone_from(&arguments.calibrate);
-    options.calibration.statistics.clone_from(&arguments.statistics);
-    options.calibration.save.clone_from(&arguments.save_statistics);
-    options.calibration.overwrite = arguments.overwrite;
+    options.architecture = arguments.arch;
+    options.calibration = calibration(&arguments.calibration, arguments.overwrite);
+    if options.calibration.save.is_some() && arguments.dry_run {
+        return Err(Failure::usage(
+            "--save-statistics writes a file, and --dry-run writes nothing".to_owned(),
+        ));
+    }
     options.dry_run = arguments.dry_run;
     // A dry run measures no error: what the spectra promise stands in for it.
     options.spectra = arguments.report.is_some() || (arguments.dry_run && arguments.max_error.is_some());
@@ -50,31 +54,56 @@ fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe,
     if let Some(scheme) = arguments.conv_scheme {
         recipe.conv_scheme = scheme.into();
     }
+    calibrate(&mut recipe, &arguments.calibration)?;
+    recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
+    select(&mut recipe, &arguments.selection, None, matches)?;
+    Ok(recipe)
+}
+
+/// Where what a model does with data is taken from.
+pub(super) fn calibration(arguments: &CalibrationArguments, overwrite: bool) -> CalibrationOptions {
+    let mut options = CalibrationOptions::default();
+    options.data.clone_from(&arguments.calibrate);
+    options.statistics.clone_from(&arguments.statistics);
+    options.save.clone_from(&arguments.save_statistics);
+    options.overwrite = overwrite;
+    options
+}
+
+/// Adds to a recipe what the flags say of methods that know the data.
+pub(super) fn calibrate(recipe: &mut Recipe, arguments: &CalibrationArguments) -> Result<(), Failure> {
     let calibrated = arguments.calibrate.is_some() || arguments.statistics.is_some();
     match arguments.method {
         Some(method) => recipe.method = method.into(),
         None if calibrated && recipe.method == Method::Plain => recipe.method = Method::Fisher,
         None => {}
     }
-    if calibrated {
-        let rule = recipe.calibration.get_or_insert_default();
-        if arguments.calibration_tokens.is_some() || arguments.calibration_seed.is_some() {
-            // Another choice of samples than the recipe's.
-            rule.data = None;
-        }
-        rule.samples = arguments.calibration_tokens.unwrap_or(rule.samples);
-        rule.seed = arguments.calibration_seed.unwrap_or(rule.seed);
-    } else if arguments.calibration_tokens.is_some()
-        || arguments.calibration_seed.is_some()
-        || arguments.save_statistics.is_some()
-    {
-        return Err(Failure::usage(
-            "there is no calibration: --calibrate text:FILE runs the model".to_owned(),
-        ));
+    let samples = arguments.calibration_tokens.or(arguments.calibration_images);
+    if !calibrated {
+        let stray =
+            samples.is_some() || arguments.calibration_seed.is_some() || arguments.save_statistics.is_some();
+        let missing = "there is no calibration: --calibrate text:FILE or cifar10:DIR runs the model";
+        return if stray { Err(Failure::usage(missing.to_owned())) } else { Ok(()) };
     }
-    recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
-    select(&mut recipe, &arguments.selection, None, matches)?;
-    Ok(recipe)
+    let pictures = matches!(arguments.calibrate, Some(Material::Images(_)));
+    match (&arguments.calibrate, arguments.calibration_tokens, arguments.calibration_images) {
+        (Some(Material::Images(_)), Some(_), _) => {
+            return Err(Failure::usage("--calibration-tokens says nothing of pictures".to_owned()));
+        }
+        (Some(Material::Text(_)), _, Some(_)) => {
+            return Err(Failure::usage("--calibration-images says nothing of texts".to_owned()));
+        }
+        _ => {}
+    }
+    let fresh = if pictures { CalibrationRule::for_images() } else { CalibrationRule::default() };
+    let rule = recipe.calibration.get_or_insert(fresh);
+    if samples.is_some() || arguments.calibration_seed.is_some() {
+        // Another choice of samples than the recipe's.
+        rule.data = None;
+    }
+    rule.samples = samples.unwrap_or(rule.samples);
+    rule.seed = arguments.calibration_seed.unwrap_or(rule.seed);
+    Ok(())
 }
 
 /// Adds to a recipe what the flags say of layers and ranks.

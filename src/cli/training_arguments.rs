@@ -1,6 +1,6 @@
 //! What was typed for networks that are trained or measured.
 
-use super::arguments::{MachineArguments, SelectionArguments};
+use super::arguments::{CalibrationArguments, MachineArguments, SelectionArguments};
 use super::values::{SaveValue, above_zero, limit, part, positive};
 use crate::checkpoint::Source;
 use crate::commands::DeviceName;
@@ -30,6 +30,8 @@ pub(super) struct FinetuneArguments {
     pub(super) checkpoint: Option<Source>,
     #[command(flatten)]
     pub(super) selection: SelectionArguments,
+    #[command(flatten)]
+    pub(super) calibration: CalibrationArguments,
     #[command(flatten)]
     pub(super) run: RunArguments,
 }

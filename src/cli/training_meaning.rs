@@ -38,11 +38,23 @@ pub(super) fn finetune_options(
     let Some(source) = arguments.checkpoint.clone().or(named) else {
         return Err(Failure::usage("no checkpoint is named".to_owned()));
     };
-    let recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
+    let mut recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
+    let mut calibration = meaning::calibration(&arguments.calibration, arguments.run.overwrite);
+    if !calibration.is_given() {
+        (calibration.data, calibration.statistics) = (file.calibrate.clone(), file.statistics.clone());
+    }
+    match &mut recipe {
+        Some(recipe) => meaning::calibrate(recipe, &arguments.calibration)?,
+        None if calibration.is_given() || arguments.calibration.method.is_some() => {
+            return Err(Failure::usage(no_rank("calibration is about factors, and no layer gets a rank")));
+        }
+        None => {}
+    }
     let run = run_options(&arguments.run, &file, recipe.as_ref(), fine_tuning)?;
     let mut options = FinetuneOptions::new(source, recipe, run);
     options.architecture = arguments.run.arch.or(file.arch);
     options.limits = arguments.run.machine.limits();
+    options.calibration = calibration;
     Ok(options)
 }
 

@@ -1,14 +1,14 @@
 //! What a model does with data, collected or read before its layers are factored.
 
+use super::calibrated_model::CalibratedModel;
 use super::{CommandError, side_files};
-use crate::calibrate::{CalibrationProgress, Damping, Statistics, StatisticsError, calibrate_text};
+use crate::calibrate::{CalibrationProgress, Damping, Statistics, StatisticsError};
 use crate::checkpoint::{Checkpoint, OutputOptions, Staging};
-use crate::data::{TextSource, TextTokenizer, WINDOW, fingerprint_of, sample, windows};
+use crate::data::Material;
 use crate::decompose::{Method, Metric};
 use crate::layers::{State, keep_freed_memory};
-use crate::models::{TextConfig, TextNetwork};
-use crate::plan::{CalibrationRule, LayerEvent, Limits, Progress, Recipe, Stage};
-use candle_core::Device;
+use crate::models::Architecture;
+use crate::plan::{CalibrationRule, LayerEvent, Limits, Plan, PlanOptions, Progress, Recipe, Stage};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -17,8 +17,8 @@ use std::time::Instant;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CalibrationOptions {
-    /// Texts that the model is run over.
-    pub data: Option<TextSource>,
+    /// What the model is run over: texts for networks for text, pictures for convolutional networks.
+    pub data: Option<Material>,
     /// Statistics that an earlier run wrote, in place of running the model.
     pub statistics: Option<PathBuf>,
     /// Where the statistics are written.
@@ -37,11 +37,9 @@ impl CalibrationOptions {
 
 /// What calibration needs, opened and checked before anything is computed.
 pub(super) struct Calibration {
-    network: TextNetwork,
-    model: String,
-    /// The samples, and a number for them; none where only statistics are read.
-    samples: Option<(Vec<Vec<u32>>, String)>,
-    read: Option<(PathBuf, Statistics)>,
+    model: CalibratedModel,
+    fingerprint: String,
+    read: Option<Statistics>,
     options: CalibrationOptions,
     rule: CalibrationRule,
     method: Method,
@@ -51,6 +49,8 @@ pub(super) struct Calibration {
 pub(super) struct Calibrated {
     pub(super) metrics: BTreeMap<String, Metric>,
     pub(super) rule: CalibrationRule,
+    /// Seconds that the model was run.
+    pub(super) elapsed_secs: f64,
 }
 
 impl Calibration {
@@ -58,30 +58,19 @@ impl Calibration {
     pub(super) fn new(
         checkpoint: &Checkpoint,
         options: &CalibrationOptions,
+        architecture: Option<Architecture>,
         recipe: &Recipe,
     ) -> Result<Self, CommandError> {
         let (method, rule) = (recipe.method, recipe.calibration.clone().unwrap_or_default());
-        let Some(config) = checkpoint.config() else {
-            let problem = "calibration needs a checkpoint's folder, with config.json".to_owned();
-            return Err(CommandError::Usage(problem));
-        };
-        let config = TextConfig::from_json(config)?;
+        CalibratedModel::check(checkpoint, options.data.as_ref())?;
         if let Some(path) = &options.save {
             let mut target = OutputOptions::file(path);
             target.overwrite = options.overwrite;
             Staging::check(&target, &side_files::inputs(checkpoint), &[])?;
         }
         let state = State::read(checkpoint)?;
-        let network = TextNetwork::new(&config, &state, &Device::Cpu)?;
-        let model = state.fingerprint()?;
-        let samples = match &options.data {
-            Some(data) => {
-                let drawn = draw(checkpoint, data, &network, &rule)?;
-                let fingerprint = fingerprint_of(&drawn);
-                Some((drawn, fingerprint))
-            }
-            None => None,
-        };
+        let model = CalibratedModel::open(checkpoint, &state, options.data.as_ref(), architecture, &rule)?;
+        let fingerprint = state.fingerprint()?;
         let read = match &options.statistics {
             Some(path) => Some((path.clone(), Statistics::read(path)?)),
             None => None,
@@ -93,10 +82,10 @@ impl Calibration {
                 found: found.to_owned(),
                 expected: expected.to_owned(),
             };
-            if statistics.model != model {
-                return Err(other("model", &statistics.model, &model).into());
+            if statistics.model != fingerprint {
+                return Err(other("model", &statistics.model, &fingerprint).into());
             }
-            if let Some((_, data)) = samples.as_ref().filter(|(_, data)| *data != statistics.data) {
+            if let Some(data) = model.data().filter(|data| *data != statistics.data) {
                 return Err(other("choice of samples", &statistics.data, data).into());
             }
             if let Some(data) = rule.data.as_ref().filter(|data| **data != statistics.data) {
@@ -106,68 +95,96 @@ impl Calibration {
                 return Err(StatisticsError::NoGradients { path: path.clone() }.into());
             }
         }
-        Ok(Self { network, model, samples, read, options: options.clone(), rule, method })
+        let read = read.map(|(_, statistics)| statistics);
+        Ok(Self { model, fingerprint, read, options: options.clone(), rule, method })
     }
 
     /// Runs the model, or takes what was read, and makes each layer's metric of it.
     pub(super) fn run(self, limits: Limits, progress: &dyn Progress) -> Result<Calibrated, CommandError> {
-        let Self { network, model, samples, read, options, mut rule, method } = self;
-        let statistics = match (read, samples) {
-            (Some((_, statistics)), _) => statistics,
-            (None, Some((samples, data))) => {
+        let Self { model, fingerprint, read, options, mut rule, method } = self;
+        let start = Instant::now();
+        let statistics = match (read, model.samples()) {
+            (Some(statistics), samples) => {
+                // What nothing else says of the samples, their statistics do.
+                if samples.is_none() && rule.data.is_none() {
+                    rule.samples = usize::try_from(statistics.tokens).unwrap_or(rule.samples);
+                }
+                statistics
+            }
+            (None, Some((what, samples))) => {
                 keep_freed_memory();
-                let tokens: usize = samples.iter().map(Vec::len).sum();
-                let heard = Heard { progress, start: Instant::now() };
-                progress.begin(Stage::Calibrating, tokens, tokens as u64);
-                let gradients = method == Method::Fisher;
-                let found = calibrate_text(&network, &samples, gradients, rule.seed, limits.threads, &heard);
+                let heard = Heard { progress, what, start };
+                progress.begin(Stage::Calibrating, samples, samples as u64);
+                let found = model.run(method == Method::Fisher, rule.seed, limits.threads, &heard);
                 progress.end();
-                found?.named(model, data)
+                let data = model.data().unwrap_or_default().to_owned();
+                found?.named(fingerprint, data)
             }
             (None, None) => return Err(CommandError::Usage("there is nothing to calibrate on".to_owned())),
         };
-        drop(network);
+        drop(model);
+        let elapsed_secs = start.elapsed().as_secs_f64();
         if let Some(path) = &options.save {
             statistics.write(path, options.overwrite)?;
         }
         rule.data = Some(statistics.data.clone());
         let damping = Damping { inputs: rule.input_damping, outputs: rule.output_damping };
         let metrics = statistics.metrics(method, damping);
-        Ok(Calibrated { metrics, rule })
+        Ok(Calibrated { metrics, rule, elapsed_secs })
     }
 }
 
-/// Passes on how many tokens were run.
+/// What calibration needs, where a method asks for it; refused here is what would be refused after it.
+pub(super) fn prepare(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    given: &CalibrationOptions,
+    architecture: Option<Architecture>,
+    plan_options: &PlanOptions,
+) -> Result<Option<Calibration>, CommandError> {
+    if !given.is_given() {
+        return Ok(None);
+    }
+    if recipe.method == Method::Plain {
+        let problem = "method `plain` knows nothing of data: leave the calibration out".to_owned();
+        return Err(CommandError::Usage(problem));
+    }
+    Plan::check(checkpoint, recipe, plan_options)?;
+    Calibration::new(checkpoint, given, architecture, recipe).map(Some)
+}
+
+/// The plan, in the metrics of calibration where there is one.
+pub(super) fn plan(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    plan_options: &PlanOptions,
+    calibrated: Option<Calibrated>,
+    progress: &dyn Progress,
+) -> Result<Plan, CommandError> {
+    let Some(Calibrated { metrics, rule, .. }) = calibrated else {
+        return Ok(Plan::new(checkpoint, recipe, plan_options, progress)?);
+    };
+    let recipe = Recipe { calibration: Some(rule), ..recipe.clone() };
+    let plan = Plan::in_metrics(checkpoint, &recipe, plan_options, &metrics, progress)?;
+    let unknown: Vec<&str> =
+        plan.layers.iter().filter(|layer| layer.metric.is_none()).map(|layer| layer.layer.as_str()).collect();
+    if !unknown.is_empty() {
+        let layers = unknown.join(", ");
+        progress.warn(&format!("calibration says nothing of {layers}: factored as without it"));
+    }
+    Ok(plan)
+}
+
+/// Passes on how many samples were run.
 struct Heard<'a> {
     progress: &'a dyn Progress,
+    what: &'static str,
     start: Instant,
 }
 
 impl CalibrationProgress for Heard<'_> {
-    fn ran(&self, tokens: usize) {
-        let event = LayerEvent::new("tokens", self.start.elapsed().as_secs_f64());
-        self.progress.advanced(&event, tokens as u64);
+    fn ran(&self, samples: usize) {
+        let event = LayerEvent::new(self.what, self.start.elapsed().as_secs_f64());
+        self.progress.advanced(&event, samples as u64);
     }
-}
-
-/// Samples of the texts, as the model reads them: each by itself, or a whole text in windows.
-fn draw(
-    checkpoint: &Checkpoint,
-    data: &TextSource,
-    network: &TextNetwork,
-    rule: &CalibrationRule,
-) -> Result<Vec<Vec<u32>>, CommandError> {
-    let longest = network.config().longest();
-    let tokenizer = TextTokenizer::open(checkpoint.root(), longest)?;
-    let sequences = if network.is_causal() {
-        windows(&tokenizer.encode_all(&data.whole()?)?, WINDOW.min(longest))
-    } else {
-        tokenizer.encode(&data.texts()?)?
-    };
-    let vocabulary = network.config().vocabulary();
-    if let Some(&beyond) = sequences.iter().flatten().find(|&&token| token as usize >= vocabulary) {
-        let problem = format!("the tokenizer gives token {beyond}, and the model knows {vocabulary}");
-        return Err(CommandError::Unfit { problems: vec![problem] });
-    }
-    Ok(sample(sequences, rule.samples, rule.seed))
 }

@@ -1,4 +1,4 @@
-use super::calibration::{Calibrated, Calibration, CalibrationOptions};
+use super::calibration::{self, CalibrationOptions};
 use super::recalibrate::Recalibration;
 use super::weights::{self, Element, decompose_error, numeric_error};
 use super::{CommandError, model_card, side_files};
@@ -7,8 +7,9 @@ use crate::checkpoint::{
     dtype_name,
 };
 use crate::data::DataSource;
-use crate::decompose::{Factor, Method, error_of, factor, factor_in};
+use crate::decompose::{Factor, error_of, factor, factor_in};
 use crate::linalg::SvdOptions;
+use crate::models::Architecture;
 use crate::plan::{
     Job, LayerEvent, LayerPlan, Limits, Plan, PlanOptions, Progress, Recipe, Save, Stage, TensorAction,
     run_jobs,
@@ -42,6 +43,8 @@ pub struct CompressOptions {
     pub recalibrate: Option<DataSource>,
     /// What methods that know the data are given.
     pub calibration: CalibrationOptions,
+    /// The architecture of a network for pictures that is run, where the checkpoint's names do not tell.
+    pub architecture: Option<Architecture>,
 }
 
 impl CompressOptions {
@@ -59,6 +62,7 @@ impl CompressOptions {
             checks: Vec::new(),
             recalibrate: None,
             calibration: CalibrationOptions::default(),
+            architecture: None,
         }
     }
 }
@@ -115,20 +119,29 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         Staging::check(output, &side_files::inputs(&checkpoint), &[])?;
     }
     let recalibration = match &options.recalibrate {
-        Some(data) => Some(Recalibration::new(&checkpoint, data)?),
+        Some(data) => Some(Recalibration::new(&checkpoint, data, options.architecture)?),
         None => None,
     };
     let plan_options = PlanOptions::new(options.limits, options.spectra);
-    let calibrated = match calibration(&checkpoint, options, &plan_options)? {
-        Some(calibration) => Some(calibration.run(options.limits, progress)?),
-        None => None,
-    };
-    let plan = plan(&checkpoint, options, &plan_options, calibrated, progress)?;
+    let given = &options.calibration;
+    if let (Some(save), Some(output)) = (&given.save, &options.output)
+        && save.starts_with(output)
+    {
+        let problem = format!("the statistics `{}` lie inside the output", save.display());
+        return Err(CommandError::Usage(problem));
+    }
+    let calibrated =
+        calibration::prepare(&checkpoint, &options.recipe, given, options.architecture, &plan_options)?
+            .map(|calibration| calibration.run(options.limits, progress))
+            .transpose()?;
+    let calibration_secs = calibrated.as_ref().map(|calibrated| calibrated.elapsed_secs);
+    let plan = calibration::plan(&checkpoint, &options.recipe, &plan_options, calibrated, progress)?;
     let recipe = plan.recipe.to_json();
     let input = options.source.to_string();
     let Some(mut output) = output.filter(|_| !options.dry_run) else {
         let mut report = CompressReport::new(input, &plan, None, recipe);
         report.check(&options.checks);
+        report.totals.calibration_secs = calibration_secs;
         report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
         return Ok(report);
     };
@@ -162,54 +175,9 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     }
     staging.publish(record.map(|record| record.to_json()).as_deref())?;
     report.output = Some(output.target.display().to_string());
+    report.totals.calibration_secs = calibration_secs;
     report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
     Ok(report)
-}
-
-/// What calibration needs, where a method asks for it; refused here is what would be refused after it.
-fn calibration(
-    checkpoint: &Checkpoint,
-    options: &CompressOptions,
-    plan_options: &PlanOptions,
-) -> Result<Option<Calibration>, CommandError> {
-    let (recipe, given) = (&options.recipe, &options.calibration);
-    if !given.is_given() {
-        return Ok(None);
-    }
-    if recipe.method == Method::Plain {
-        let problem = "method `plain` knows nothing of data: leave the calibration out".to_owned();
-        return Err(CommandError::Usage(problem));
-    }
-    if let (Some(save), Some(output)) = (&given.save, &options.output)
-        && save.starts_with(output)
-    {
-        let problem = format!("the statistics `{}` lie inside the output", save.display());
-        return Err(CommandError::Usage(problem));
-    }
-    Plan::check(checkpoint, recipe, plan_options)?;
-    Calibration::new(checkpoint, given, recipe).map(Some)
-}
-
-/// The plan, in the metrics of calibration where there is one.
-fn plan(
-    checkpoint: &Checkpoint,
-    options: &CompressOptions,
-    plan_options: &PlanOptions,
-    calibrated: Option<Calibrated>,
-    progress: &dyn Progress,
-) -> Result<Plan, CommandError> {
-    let Some(Calibrated { metrics, rule }) = calibrated else {
-        return Ok(Plan::new(checkpoint, &options.recipe, plan_options, progress)?);
-    };
-    let recipe = Recipe { calibration: Some(rule), ..options.recipe.clone() };
-    let plan = Plan::in_metrics(checkpoint, &recipe, plan_options, &metrics, progress)?;
-    let unknown: Vec<&str> =
-        plan.layers.iter().filter(|layer| layer.metric.is_none()).map(|layer| layer.layer.as_str()).collect();
-    if !unknown.is_empty() {
-        let layers = unknown.join(", ");
-        progress.warn(&format!("calibration says nothing of {layers}: factored as without it"));
-    }
-    Ok(plan)
 }
 
 fn output_options(

@@ -1,5 +1,5 @@
 use super::RunFileError;
-use crate::calibrate::StatisticsError;
+use crate::calibrate::{CalibrationError, StatisticsError};
 use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
 use crate::data::{DataError, TextError};
 use crate::decompose::DecomposeError;
@@ -63,6 +63,9 @@ pub enum CommandError {
     /// A checkpoint that is no known network, whose statistics are to be re-estimated.
     #[error("batch normalization can't be recalibrated")]
     NotRecalibrated(#[source] ArchitectureError),
+    /// A checkpoint that is no known network, which was to be run over pictures.
+    #[error("the checkpoint can't be run over pictures")]
+    NotCalibrated(#[source] ArchitectureError),
     /// A network that cannot be made.
     #[error(transparent)]
     Network(Box<NetworkError>),
@@ -186,7 +189,7 @@ impl CommandError {
             Self::NotFactored { .. } => {
                 Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned())
             }
-            Self::Architecture(error) => Some(error.hint()),
+            Self::Architecture(error) | Self::NotCalibrated(error) => Some(error.hint()),
             Self::NotRecalibrated(_) => {
                 Some("--recalibrate is for the networks that `compress train` can train".to_owned())
             }
@@ -203,6 +206,15 @@ impl CommandError {
                 Some("copy it elsewhere, or name another folder for the new run".to_owned())
             }
             _ => None,
+        }
+    }
+}
+
+impl From<CalibrationError> for CommandError {
+    fn from(error: CalibrationError) -> Self {
+        match error {
+            CalibrationError::Data(error) => error.into(),
+            CalibrationError::Tensor(error) => error.into(),
         }
     }
 }

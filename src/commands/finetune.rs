@@ -1,12 +1,14 @@
 use super::finetune_text::finetune_text;
 use super::preparation::Preparation;
 use super::training::{self, RunOptions, Start};
-use super::{CommandError, RunFile, factoring, factoring::Initialization, networks};
+use super::{
+    CalibrationOptions, CommandError, RunFile, calibration, factoring, factoring::Initialization, networks,
+};
 use crate::checkpoint::{Checkpoint, Record, Source};
 use crate::data::Material;
 use crate::layers::State;
 use crate::models::Architecture;
-use crate::plan::{Limits, Plan, PlanOptions, Progress, Recipe, Save};
+use crate::plan::{Limits, PlanOptions, Progress, Recipe, Save};
 use crate::report::TrainingReport;
 use crate::train::TrainingProgress;
 use serde_json::json;
@@ -21,6 +23,8 @@ pub struct FinetuneOptions {
     pub recipe: Option<Recipe>,
     /// The architecture, where the checkpoint's names do not tell.
     pub architecture: Option<Architecture>,
+    /// What methods that know the data are given, where layers are factored.
+    pub calibration: CalibrationOptions,
     /// How much of the machine factoring uses.
     pub limits: Limits,
     /// The run.
@@ -31,7 +35,14 @@ impl FinetuneOptions {
     /// Fine-tuning of this checkpoint.
     #[must_use]
     pub fn new(source: Source, recipe: Option<Recipe>, run: RunOptions) -> Self {
-        Self { source, recipe, architecture: None, limits: Limits::default(), run }
+        Self {
+            source,
+            recipe,
+            architecture: None,
+            calibration: CalibrationOptions::default(),
+            limits: Limits::default(),
+            run,
+        }
     }
 }
 
@@ -98,7 +109,12 @@ pub(super) fn factored(
             plan_options.overcomplete = true;
             // Factors are trained, however they are saved in the end.
             let recipe = Recipe { save: Save::Factored, ..recipe.clone() };
-            let plan = Plan::new(checkpoint, &recipe, &plan_options, progress)?;
+            let given = &options.calibration;
+            let calibration =
+                calibration::prepare(checkpoint, &recipe, given, options.architecture, &plan_options)?;
+            let calibrated =
+                calibration.map(|calibration| calibration.run(options.limits, progress)).transpose()?;
+            let plan = calibration::plan(checkpoint, &recipe, &plan_options, calibrated, progress)?;
             let (start, seed) = (Initialization::Spectral, options.run.training.seed);
             let (state, record) =
                 factoring::factor_state(read, checkpoint, &plan, start, seed, options.limits, progress)?;

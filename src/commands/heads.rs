@@ -106,7 +106,7 @@ pub fn heads(options: &HeadsOptions, progress: &dyn Progress) -> Result<HeadsRep
     Staging::check(&output, &side_files::inputs(&checkpoint), &[])?;
     let metrics = if options.calibration.is_given() {
         let recipe = Recipe { method: options.method, ..Recipe::default() };
-        let calibration = Calibration::new(&checkpoint, &options.calibration, &recipe)?;
+        let calibration = Calibration::new(&checkpoint, &options.calibration, None, &recipe)?;
         calibration.run(options.limits, progress)?.metrics
     } else {
         BTreeMap::new()

@@ -2,6 +2,7 @@
 //!
 //! This is the library's front door, and all that the command line calls. Nothing here prints.
 
+mod calibrated_model;
 mod calibration;
 mod collapse;
 mod compress;

@@ -22,13 +22,17 @@ pub(super) struct Recalibration {
 
 impl Recalibration {
     /// Refuses a checkpoint that is no known network, and data that are not what it takes.
-    pub(super) fn new(checkpoint: &Checkpoint, data: &DataSource) -> Result<Self, CommandError> {
+    pub(super) fn new(
+        checkpoint: &Checkpoint,
+        data: &DataSource,
+        named: Option<Architecture>,
+    ) -> Result<Self, CommandError> {
         let state = State::read(checkpoint)?;
-        let told = checkpoint.config().map(|config| Architecture::from_config(config, &state)).transpose()?;
-        let architecture = match told.flatten() {
-            Some(told) => told,
-            None => Architecture::detect(&state).map_err(CommandError::NotRecalibrated)?,
-        };
+        let architecture =
+            networks::architecture_of(checkpoint, &state, named).map_err(|error| match error {
+                CommandError::Architecture(error) => CommandError::NotRecalibrated(error),
+                other => other,
+            })?;
         let loader = loader(data, &TrainingOptions::fine_tuning(), None)?;
         networks::check(&architecture, &loader)?;
         Ok(Self { state, architecture, loader })

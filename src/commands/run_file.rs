@@ -73,6 +73,12 @@ pub struct RunFile {
     /// Steps between two saved states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_every: Option<u64>,
+    /// What the dense network is run over before its layers are factored.
+    #[serde(with = "typed", skip_serializing_if = "Option::is_none")]
+    pub calibrate: Option<Material>,
+    /// What it did with data, in a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<PathBuf>,
     /// Whether batch normalization is recalibrated before the first epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recalibrate: Option<bool>,
@@ -213,6 +219,8 @@ impl From<&FinetuneOptions> for RunFile {
             checkpoint: Some(options.source.to_string()),
             arch: options.architecture,
             recipe: options.recipe.clone(),
+            calibrate: options.calibration.data.clone(),
+            statistics: options.calibration.statistics.clone(),
             ..Self::from(&options.run)
         }
     }

@@ -1,3 +1,4 @@
+use super::alternating::Kernel;
 use super::chain::Pair;
 use super::{DecomposeError, Factored, Unfolding};
 use crate::linalg::{self, Cholesky, LinalgError, Scalar, Spectrum, SvdOptions, SvdPath};
@@ -43,7 +44,7 @@ impl Method {
 
 /// One side of a metric.
 #[derive(Clone, Debug)]
-enum Side {
+pub(super) enum Side {
     Identity,
     Diagonal(Arc<[f64]>),
     Full(Arc<Cholesky>),
@@ -52,7 +53,8 @@ enum Side {
 /// A norm of a layer's error: `|Lt (W - A B) R|`, where `G = L Lt` weighs outputs and `H = R Rt` inputs.
 ///
 /// The best approximation of rank r in it comes from the truncated SVD of `Lt W R`, and its squared error is the tail of that
-/// matrix's spectrum.
+/// matrix's spectrum. The inputs of a convolution are its patches, of one group, in the order `(i, kh, kw)` of its kernel;
+/// the scheme `spatial` is then no approximation of one matrix, and both its factors are refitted in turns instead.
 ///
 /// # Examples
 ///
@@ -74,8 +76,8 @@ enum Side {
 #[derive(Clone, Debug)]
 pub struct Metric {
     method: Method,
-    outputs: Side,
-    inputs: Side,
+    pub(super) outputs: Side,
+    pub(super) inputs: Side,
 }
 
 impl Metric {
@@ -121,7 +123,10 @@ impl Metric {
             Side::Diagonal(scales) => scales.len() == size,
             Side::Full(factors) => factors.lower().nrows() == size,
         };
-        if fits(&self.outputs, unfolding.rows()) && fits(&self.inputs, unfolding.cols()) {
+        // A kernel's inputs are its patches, whatever the scheme.
+        let [out, channels, down, across] = unfolding.kernel();
+        let expected = [out, channels * down * across];
+        if fits(&self.outputs, expected[0]) && fits(&self.inputs, expected[1]) {
             return Ok(());
         }
         let found = |side: &Side| match side {
@@ -129,14 +134,11 @@ impl Metric {
             Side::Diagonal(scales) => scales.len(),
             Side::Full(factors) => factors.lower().nrows(),
         };
-        Err(DecomposeError::Metric {
-            expected: [unfolding.rows(), unfolding.cols()],
-            found: [found(&self.outputs), found(&self.inputs)],
-        })
+        Err(DecomposeError::Metric { expected, found: [found(&self.outputs), found(&self.inputs)] })
     }
 
     /// `Lt W R`.
-    fn weighed<T: Scalar>(&self, w: MatRef<'_, T>) -> Mat<f64> {
+    pub(super) fn weighed<T: Scalar>(&self, w: MatRef<'_, T>) -> Mat<f64> {
         self.of_outputs(self.of_inputs(Mat::from_fn(w.nrows(), w.ncols(), |i, j| w[(i, j)].to_f64())))
     }
 
@@ -163,7 +165,7 @@ impl Metric {
     }
 
     /// The balanced factors of what has these in the metric: `Lt^-1 A`, `B R^-1`.
-    fn unweighed(&self, (a, b): Pair<f64>) -> Result<Pair<f64>, LinalgError> {
+    pub(super) fn unweighed(&self, (a, b): Pair<f64>) -> Result<Pair<f64>, LinalgError> {
         let a = match &self.outputs {
             Side::Full(factors) => linalg::matmul(factors.inverse().transpose(), a.as_ref(), 1),
             _ => a,
@@ -179,7 +181,8 @@ impl Metric {
 
 /// Factors a weight at a rank, as near as possible in a metric; balanced.
 ///
-/// The relative error is that of the metric, as is the spectrum.
+/// The relative error is that of the metric, as is the spectrum. It is the least possible, except for kernels of several rows
+/// in scheme `spatial`, whose factors start from the best ones in the nearest metric that has such, and only get better.
 ///
 /// # Determinism
 ///
@@ -199,17 +202,25 @@ pub fn factor_in<T: Scalar>(
     metric.check(unfolding)?;
     let (mut pairs, mut norm_squared, mut tail_squared, mut path) = (Vec::new(), 0.0, 0.0, None);
     for (group, matrix) in unfolding.matrices(data)?.iter().enumerate() {
-        let weighed = metric.weighed(matrix.as_ref());
         let locate = |error| super::weight::located(error, unfolding, group);
         // What is not finite is told by its place in the weight.
         linalg::require_finite(matrix.as_ref()).map_err(locate)?;
+        if Kernel::is_one(unfolding) {
+            let kernel = Kernel::new(matrix.as_ref(), unfolding, metric);
+            let done = kernel.factor(rank, options).map_err(locate)?;
+            norm_squared += done.norm_squared;
+            tail_squared += done.errors.last().copied().unwrap_or(0.0);
+            path.get_or_insert(done.path);
+            pairs.push((narrowed(&done.pair.0), narrowed(&done.pair.1)));
+            continue;
+        }
+        let weighed = metric.weighed(matrix.as_ref());
         let svd = linalg::truncated_svd(weighed.as_ref(), rank, options).map_err(locate)?;
         norm_squared += svd.norm_squared;
         tail_squared += svd.tail_squared;
         path.get_or_insert(svd.path);
         let (a, b) = metric.unweighed(svd.balanced_factors()).map_err(locate)?;
-        let narrow = |m: &Mat<f64>| Mat::from_fn(m.nrows(), m.ncols(), |i, j| T::from_f64(m[(i, j)]));
-        pairs.push((narrow(&a), narrow(&b)));
+        pairs.push((narrowed(&a), narrowed(&b)));
     }
     Ok(Factored {
         factors: unfolding.chain(&pairs),
@@ -219,7 +230,14 @@ pub fn factor_in<T: Scalar>(
     })
 }
 
+fn narrowed<T: Scalar>(matrix: &Mat<f64>) -> Mat<T> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| T::from_f64(matrix[(i, j)]))
+}
+
 /// All singular values of a weight in a metric: what a rank leaves out is the error in it.
+///
+/// For kernels of several rows in scheme `spatial` they are those in the nearest metric that has such, and what a rank leaves
+/// out is about the error.
 ///
 /// # Errors
 ///
@@ -234,6 +252,14 @@ pub fn spectrum_in<T: Scalar>(
     let of_group = |(group, matrix): (usize, &super::unfolding::GroupMatrix<'_, T>)| {
         let locate = |error| super::weight::located(error, unfolding, group);
         linalg::require_finite(matrix.as_ref()).map_err(locate)?;
+        if Kernel::is_one(unfolding) {
+            let kernel = Kernel::new(matrix.as_ref(), unfolding, metric);
+            let nearest = kernel.product_metric().unwrap_or_else(Metric::plain);
+            let found =
+                linalg::spectrum(nearest.weighed(matrix.as_ref()).as_ref(), threads).map_err(locate)?;
+            let scale = (kernel.norm_squared() / found.norm_squared().max(f64::MIN_POSITIVE)).sqrt();
+            return Ok(Spectrum::new(found.values().iter().map(|value| scale * value).collect()));
+        }
         linalg::spectrum(metric.weighed(matrix.as_ref()).as_ref(), threads).map_err(locate)
     };
     let spectra =

@@ -26,6 +26,7 @@
 //! # Ok::<(), fnl::decompose::DecomposeError>(())
 //! ```
 
+mod alternating;
 mod chain;
 mod error;
 mod heads;

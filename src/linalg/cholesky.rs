@@ -2,17 +2,20 @@
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltRegularization, cholesky_in_place, cholesky_in_place_scratch};
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::{Mat, MatRef, Par};
+use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use std::sync::OnceLock;
 
 /// Halvings of what must be added to a matrix that is not positive in floating point.
 const MOST_TRIES: i32 = 40;
 
-/// A symmetric matrix `H + d I = L Lt`, and `L^-1`.
+/// A symmetric matrix `H + d I = L Lt`, and `L^-1` once it is asked for.
 #[derive(Clone, Debug)]
 pub struct Cholesky {
     lower: Mat<f64>,
-    inverse: Mat<f64>,
+    inverse: OnceLock<Mat<f64>>,
 }
 
 impl Cholesky {
@@ -58,9 +61,7 @@ impl Cholesky {
                         lower[(i, j)] = 0.0;
                     }
                 }
-                let mut inverse = Mat::<f64>::zeros(n, n);
-                invert_lower_triangular(inverse.as_mut(), lower.as_ref(), Par::Seq);
-                return Some(Self { lower, inverse });
+                return Some(Self { lower, inverse: OnceLock::new() });
             }
         }
         None
@@ -75,6 +76,42 @@ impl Cholesky {
     /// `L^-1`, lower triangular.
     #[must_use]
     pub fn inverse(&self) -> MatRef<'_, f64> {
-        self.inverse.as_ref()
+        let invert = || {
+            let mut inverse = Mat::<f64>::zeros(self.lower.nrows(), self.lower.nrows());
+            invert_lower_triangular(inverse.as_mut(), self.lower.as_ref(), Par::Seq);
+            inverse
+        };
+        self.inverse.get_or_init(invert).as_ref()
+    }
+
+    /// `L Lt`, what was decomposed, both triangles of it.
+    #[must_use]
+    pub fn square(&self) -> Mat<f64> {
+        let n = self.lower.nrows();
+        let mut square = Mat::<f64>::zeros(n, n);
+        matmul(
+            square.as_mut(),
+            BlockStructure::TriangularLower,
+            Accum::Replace,
+            self.lower.as_ref(),
+            BlockStructure::TriangularLower,
+            self.lower.transpose(),
+            BlockStructure::TriangularUpper,
+            1.0,
+            Par::Seq,
+        );
+        for j in 1..n {
+            for i in 0..j {
+                square[(i, j)] = square[(j, i)];
+            }
+        }
+        square
+    }
+
+    /// `H^-1 B`, in place of `B`.
+    pub(crate) fn solve_in_place(&self, b: MatMut<'_, f64>) {
+        let mut b = b;
+        solve_lower_triangular_in_place(self.lower.as_ref(), b.as_mut(), Par::Seq);
+        solve_upper_triangular_in_place(self.lower.transpose(), b, Par::Seq);
     }
 }

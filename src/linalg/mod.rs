@@ -40,7 +40,7 @@ pub use balance::balance;
 pub use cholesky::Cholesky;
 pub use error::LinalgError;
 pub use memory::{spectrum_bytes, working_bytes};
-pub(crate) use product::{Team, wide_gram};
+pub(crate) use product::{Team, gram, wide_gram};
 pub use product::{matmul, residual_norm_squared};
 pub use scalar::Scalar;
 pub use spectrum::Spectrum;

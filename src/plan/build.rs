@@ -99,7 +99,7 @@ impl Plan {
         Self::in_metrics(checkpoint, recipe, options, &BTreeMap::new(), progress)
     }
 
-    /// The same, with factors near in the metrics of those layers that have one and are factored as matrices.
+    /// The same, with factors near in the metrics of those layers that have one, are of one group and get two factors.
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let Drawn { catalog, mut drafts, dense } = draw(checkpoint, recipe, options)?;
         for draft in &mut drafts {
-            let matrix = draft.unfolding.scheme() == Scheme::Matrix;
-            draft.metric = metrics.get(&draft.entry.layer).filter(|_| matrix).cloned();
+            let fits = draft.unfolding.scheme() != Scheme::Deep && draft.unfolding.groups() == 1;
+            draft.metric = metrics.get(&draft.entry.layer).filter(|_| fits).cloned();
         }
         add_spectra(checkpoint, &mut drafts, recipe, options, progress)?;
         assign_ranks(&catalog, &mut drafts, recipe)?;

@@ -6,7 +6,7 @@ use super::select::ConvolutionFacts;
 use super::spectra::computed_bytes;
 use super::tensor::written_dtype;
 use crate::checkpoint::Dtype;
-use crate::decompose::{Metric, Unfolding};
+use crate::decompose::{Metric, Scheme, Unfolding};
 use crate::linalg::{self, Spectrum};
 
 /// One layer that is factored.
@@ -74,11 +74,19 @@ impl LayerPlan {
         }
     }
 
-    /// The same, near in a metric: in f64, with the weight in it and its factors beside.
+    /// The same, near in a metric: in f64, with the weight in it and its factors beside. A kernel whose factors are refitted
+    /// in turns takes its patches' moments in another order too, and what its first layer makes of them.
     pub(super) fn with_metric(mut self, metric: Option<Metric>) -> Self {
         if metric.is_some() {
-            let factors = self.unfolding.factored_parameters(self.rank);
-            self.memory_bytes += 8 * (2 * self.unfolding.parameters() + 3 * factors) as u64;
+            let (elements, rank) = (self.unfolding.parameters(), self.rank);
+            let factors = self.unfolding.factored_parameters(rank);
+            self.memory_bytes += 8 * (2 * elements + 3 * factors) as u64;
+            let [out, channels, down, across] = self.unfolding.kernel();
+            if self.unfolding.scheme() == Scheme::Spatial && down > 1 {
+                let (patch, rows) = (channels * down * across, out * down);
+                let refitted = 2 * patch * patch + 3 * rows * rows + 2 * down * rank * patch + 4 * elements;
+                self.memory_bytes += 8 * refitted as u64;
+            }
         }
         self.metric = metric;
         self

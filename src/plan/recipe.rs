@@ -78,7 +78,7 @@ pub struct CalibrationRule {
     pub input_damping: f64,
     /// The same for gradients.
     pub output_damping: f64,
-    /// A number for the samples, in hexadecimal, once they were drawn.
+    /// What tells the samples from others, once they were drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
 }
@@ -86,6 +86,14 @@ pub struct CalibrationRule {
 impl Default for CalibrationRule {
     fn default() -> Self {
         Self { samples: 32_768, seed: 0, input_damping: 1e-3, output_damping: 1e-2, data: None }
+    }
+}
+
+impl CalibrationRule {
+    /// The rule for pictures: 2048 of them.
+    #[must_use]
+    pub fn for_images() -> Self {
+        Self { samples: 2048, ..Self::default() }
     }
 }
 

@@ -58,7 +58,10 @@ pub struct Summary {
     pub mean_error: Option<f64>,
     /// Bytes of working memory that were planned for at most.
     pub peak_memory_bytes: u64,
-    /// How long it took.
+    /// How long it took to run the model over calibration data, or to read what was known of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_secs: Option<f64>,
+    /// How long it took in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_secs: Option<f64>,
 }
@@ -230,6 +233,7 @@ impl CompressReport {
             mean_error: (!errors.is_empty())
                 .then(|| errors.iter().map(|(_, error)| error).sum::<f64>() / errors.len() as f64),
             peak_memory_bytes: plan.peak_memory_bytes,
+            calibration_secs: None,
             elapsed_secs: None,
         };
         Self {
@@ -260,6 +264,7 @@ impl CompressReport {
     pub fn reproducible(&self) -> Self {
         let mut report = self.clone();
         report.totals.elapsed_secs = None;
+        report.totals.calibration_secs = None;
         report.totals.peak_memory_bytes = 0;
         report.output = None;
         for layer in &mut report.layers {

@@ -147,7 +147,11 @@ impl CompressReport {
         }
         match (&self.output, self.totals.elapsed_secs) {
             (Some(output), Some(elapsed)) => {
-                let _ = writeln!(text, "written to {output} in {}", units::seconds(elapsed));
+                let _ = write!(text, "written to {output} in {}", units::seconds(elapsed));
+                if let Some(calibration) = self.totals.calibration_secs {
+                    let _ = write!(text, ", {} of it calibration", units::seconds(calibration));
+                }
+                text.push('\n');
             }
             _ if self.dry_run => text.push_str("dry run: nothing written\n"),
             _ => {}

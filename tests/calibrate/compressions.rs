@@ -103,7 +103,7 @@ fn what_cannot_be_calibrated_is_refused_and_nothing_is_written() {
     refused(&["fixtures/tiny-bert", "--calibrate", &data], 1, "there is no tokenizer.json");
     refused(&["fixtures/tiny-vit", "--calibrate", &data], 1, "model type `vit`, which is not known here");
     refused(&[NETWORK, "--calibrate", "text:/nowhere"], 1, "cannot read `/nowhere`");
-    refused(&[NETWORK, "--calibrate", "pages:x"], 2, "names no texts");
+    refused(&[NETWORK, "--calibrate", "pages:x"], 2, "is not a format of data sets");
     refused(&[NETWORK, "--calibrate", &data, "--method", "plain"], 1, "knows nothing of data");
     refused(&[NETWORK, "--method", "whitened"], 1, "needs calibration");
     // what fails for another reason fails before the model is run
@@ -164,4 +164,92 @@ fn recipes_of_calibrated_compressions_are_not_trained_by_as_if_they_were_plain()
     ]);
     assert!(code == 1 && stderr.contains("method `whitened` needs calibration"), "{stderr}");
     assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn convolutional_networks_are_run_over_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = crate::pictures::cifar10(folder.path()).to_string();
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let network = "fixtures/resnet20-cifar10.safetensors";
+    let statistics = out("statistics.safetensors");
+    let (code, stdout, stderr) = compress(&[
+        network,
+        "--keep",
+        "0.4",
+        "--calibrate",
+        &data,
+        "--calibration-images",
+        "30",
+        "--save-statistics",
+        &statistics,
+        "--out",
+        &out("first.safetensors"),
+    ]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("30 images in") || stderr.contains("30/30"), "{stderr}");
+    assert!(stdout.contains("of output") && stdout.contains("of it calibration"), "{stdout}");
+    let again = |flags: &[&str], name: &str| {
+        let target = out(name);
+        let given = ["--keep", "0.4", "--statistics", &statistics, "--out", &target, "--json", "--quiet"];
+        compress(&[&[network][..], &given, flags].concat())
+    };
+    let (code, _, stderr) = again(&[], "second.safetensors");
+    assert_eq!(code, 0, "{stderr}");
+    let bytes = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    // Statistics say what they are of where nothing else does.
+    assert!(bytes("first.safetensors") == bytes("second.safetensors"));
+    let recipe = out("first.safetensors");
+    let (code, stdout, stderr) = compress(&[
+        network,
+        "--recipe",
+        &recipe,
+        "--calibrate",
+        &data,
+        "--out",
+        &out("third.safetensors"),
+        "--json",
+        "--quiet",
+    ]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(bytes("first.safetensors") == bytes("third.safetensors"));
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["recipe"]["calibration"]["samples"], 30);
+    assert!(report["totals"]["calibration_secs"].as_f64().unwrap() > 0.0);
+    let layers = report["layers"].as_array().unwrap();
+    assert!(layers.iter().all(|layer| layer["scheme"] == "spatial" && layer["output_error"].is_f64()));
+    for (flags, code, expected) in [
+        (&["--calibrate", &data, "--calibration-images", "31"][..], 1, "of another choice of samples"),
+        (&["--calibrate", &data, "--calibration-tokens", "31"], 2, "says nothing of pictures"),
+        (&["--calibrate", "text:x", "--calibration-images", "31"], 2, "says nothing of texts"),
+        (&["--calibrate", "cifar10:/nowhere"], 1, "/nowhere"),
+    ] {
+        let (found, _, stderr) = again(flags, "refused.safetensors");
+        assert!(found == code && stderr.contains(expected), "{stderr}");
+        assert!(!folder.path().join("refused.safetensors").exists());
+    }
+    let (code, _, stderr) = compress(&[
+        "fixtures/tiny-resnext.safetensors",
+        "--rank",
+        "2",
+        "--calibrate",
+        &data,
+        "--out",
+        &out("refused.safetensors"),
+    ]);
+    assert!(code == 1 && stderr.contains("can't be run over pictures"), "{stderr}");
+    // Collapsed, by channels and with statistics of batch normalization estimated anew, it is a network as before.
+    let collapsed = out("collapsed.safetensors");
+    let flags = ["--save", "collapsed", "--conv-scheme", "channel", "--recalibrate", &data];
+    let (code, _, stderr) = compress(
+        &[
+            &[network, "--layer-keep", "0.4", "--statistics", &statistics, "--out", &collapsed][..],
+            &["--method", "whitened", "--quiet"],
+            &flags,
+        ]
+        .concat(),
+    );
+    assert_eq!(code, 0, "{stderr}");
+    let (code, stdout, stderr) = compress(&["evaluate", &collapsed, "--data", &data, "--quiet"]);
+    assert!(code == 0 && stdout.contains("resnet20, dense"), "{stdout}{stderr}");
 }

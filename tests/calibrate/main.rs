@@ -3,4 +3,5 @@
 mod compressions;
 mod minilm;
 mod networks;
+mod pictures;
 mod statistics;

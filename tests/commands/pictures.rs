@@ -61,7 +61,7 @@ fn a_folder_is_measured_factored_and_trained_with_its_own_normalization() {
         let to = data.join(format!("data_batch_{batch}.bin"));
         fs::copy(fixture("cifar10-500").join("test_batch.bin"), to).unwrap();
     }
-    let data = format!("cifar10:{}", data.display()).parse().unwrap();
+    let data = format!("cifar10:{}", data.display()).parse::<fnl::data::DataSource>().unwrap();
     let mut run =
         RunOptions::new(data, scratch.path().join("run"), fnl::train::TrainingOptions::fine_tuning());
     run.training.epochs = 1;

@@ -4,6 +4,7 @@ mod convolutions;
 mod errors;
 mod lookups;
 mod metrics;
+mod patches;
 mod reference;
 mod sizes;
 mod spectra;

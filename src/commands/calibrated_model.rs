@@ -1,0 +1,156 @@
+//! A network of either kind and the samples that it is calibrated on.
+
+use super::{CommandError, networks};
+use crate::calibrate::{CalibrationProgress, Statistics, calibrate_images, calibrate_text};
+use crate::checkpoint::Checkpoint;
+use crate::data::{
+    DataSource, Loader, LoaderOptions, Material, Split, TextSource, TextTokenizer, WINDOW, fingerprint_of,
+    sample, windows,
+};
+use crate::layers::{Execution, State};
+use crate::models::{Architecture, Network, TextConfig, TextNetwork};
+use crate::plan::CalibrationRule;
+use candle_core::Device;
+
+/// Pictures that are run at once, and pixels of all of them at most: what is kept for gradients grows with both.
+const BATCH: usize = 64;
+const PIXELS: usize = 1 << 18;
+
+/// A network, and what it is run over; nothing where only statistics are read.
+pub(super) enum CalibratedModel {
+    Text { network: Box<TextNetwork>, samples: Option<(Vec<Vec<u32>>, String)> },
+    Images { network: Box<Network>, samples: Option<(Loader, usize, String)> },
+}
+
+impl CalibratedModel {
+    /// Refuses a checkpoint whose header already says that it is not run over such data.
+    pub(super) fn check(checkpoint: &Checkpoint, data: Option<&Material>) -> Result<(), CommandError> {
+        if matches!(data, Some(Material::Text(_))) && checkpoint.config().is_none() {
+            let problem = "calibration on texts needs a checkpoint's folder, with config.json".to_owned();
+            return Err(CommandError::Usage(problem));
+        }
+        Ok(())
+    }
+
+    /// The network that a checkpoint holds, and the samples that the rule draws from the data: a network for text where the
+    /// data are texts, or where there are none and the checkpoint has a config.json.
+    pub(super) fn open(
+        checkpoint: &Checkpoint,
+        state: &State,
+        data: Option<&Material>,
+        architecture: Option<Architecture>,
+        rule: &CalibrationRule,
+    ) -> Result<Self, CommandError> {
+        let (texts, pictures) = match data {
+            Some(Material::Text(source)) => (Some(source), None),
+            Some(Material::Images(source)) => (None, Some(source)),
+            Some(other @ Material::Parallel(_)) => {
+                let problem = format!("calibration is on texts or on pictures, not on `{other}`");
+                return Err(CommandError::Usage(problem));
+            }
+            None => (None, None),
+        };
+        let of_text = |config: &&serde_json::Value| texts.is_some() || TextConfig::from_json(config).is_ok();
+        if let (None, Some(config)) = (pictures, checkpoint.config().filter(of_text)) {
+            let network = TextNetwork::new(&TextConfig::from_json(config)?, state, &Device::Cpu)?;
+            let samples = match texts {
+                Some(source) => {
+                    let drawn = sequences(checkpoint, source, &network, rule)?;
+                    let fingerprint = fingerprint_of(&drawn);
+                    Some((drawn, fingerprint))
+                }
+                None => None,
+            };
+            return Ok(Self::Text { network: Box::new(network), samples });
+        }
+        let architecture =
+            networks::architecture_of(checkpoint, state, architecture).map_err(|error| match error {
+                CommandError::Architecture(error) => CommandError::NotCalibrated(error),
+                other => other,
+            })?;
+        let network = networks::network(state, Some(architecture), Execution::Auto, &Device::Cpu)?;
+        let samples = match pictures {
+            Some(source) => Some(images(source, &architecture, rule)?),
+            None => None,
+        };
+        Ok(Self::Images { network: Box::new(network), samples })
+    }
+
+    /// What tells the samples from others.
+    pub(super) fn data(&self) -> Option<&str> {
+        match self {
+            Self::Text { samples, .. } => samples.as_ref().map(|(_, data)| data.as_str()),
+            Self::Images { samples, .. } => samples.as_ref().map(|(.., data)| data.as_str()),
+        }
+    }
+
+    /// What is counted of the samples, and how many there are.
+    pub(super) fn samples(&self) -> Option<(&'static str, usize)> {
+        match self {
+            Self::Text { samples, .. } => {
+                let (sequences, _) = samples.as_ref()?;
+                Some(("tokens", sequences.iter().map(Vec::len).sum()))
+            }
+            Self::Images { samples, .. } => samples.as_ref().map(|(_, count, _)| ("images", *count)),
+        }
+    }
+
+    /// Runs the network over the samples.
+    pub(super) fn run(
+        &self,
+        gradients: bool,
+        seed: u64,
+        threads: usize,
+        progress: &dyn CalibrationProgress,
+    ) -> Result<Statistics, CommandError> {
+        match self {
+            Self::Text { network, samples: Some((sequences, _)) } => {
+                Ok(calibrate_text(network, sequences, gradients, seed, threads, progress)?)
+            }
+            Self::Images { network, samples: Some((loader, count, _)) } => {
+                Ok(calibrate_images(network, loader, *count, gradients, seed, threads, progress)?)
+            }
+            _ => Err(CommandError::Usage("there is nothing to calibrate on".to_owned())),
+        }
+    }
+}
+
+/// Samples of the texts, as the model reads them: each by itself, or a whole text in windows.
+fn sequences(
+    checkpoint: &Checkpoint,
+    data: &TextSource,
+    network: &TextNetwork,
+    rule: &CalibrationRule,
+) -> Result<Vec<Vec<u32>>, CommandError> {
+    let longest = network.config().longest();
+    let tokenizer = TextTokenizer::open(checkpoint.root(), longest)?;
+    let sequences = if network.is_causal() {
+        windows(&tokenizer.encode_all(&data.whole()?)?, WINDOW.min(longest))
+    } else {
+        tokenizer.encode(&data.texts()?)?
+    };
+    let vocabulary = network.config().vocabulary();
+    if let Some(&beyond) = sequences.iter().flatten().find(|&&token| token as usize >= vocabulary) {
+        let problem = format!("the tokenizer gives token {beyond}, and the model knows {vocabulary}");
+        return Err(CommandError::Unfit { problems: vec![problem] });
+    }
+    Ok(sample(sequences, rule.samples, rule.seed))
+}
+
+/// Training pictures, shuffled by the rule's seed and not augmented; how many of them; and what tells them from others.
+fn images(
+    data: &DataSource,
+    architecture: &Architecture,
+    rule: &CalibrationRule,
+) -> Result<(Loader, usize, String), CommandError> {
+    let dataset = networks::dataset(data, Split::Train, None)?;
+    let count = rule.samples.min(dataset.len());
+    let fingerprint = format!("{}-{count}-{}", dataset.fingerprint(), rule.seed);
+    let [_, height, width] = dataset.shape();
+    let mut loading = LoaderOptions::new((PIXELS / (height * width).max(1)).clamp(1, BATCH));
+    loading.seed = rule.seed;
+    loading.shuffle = true;
+    let loader = Loader::new(dataset, loading)?;
+    networks::check(architecture, &loader)?;
+    Ok((loader, count, fingerprint))
+}
