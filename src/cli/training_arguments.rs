@@ -42,6 +42,15 @@ pub(super) struct TrainArguments {
     /// How factors start [default: spectral]
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Input")]
     pub(super) init: Option<InitValue>,
+    /// A config.json that says what is trained on texts [default with translations: a small Marian]
+    #[arg(long, value_name = "PATH", help_heading = "Input")]
+    pub(super) config: Option<PathBuf>,
+    /// A tokenizer.json for it [default: one is learned from the training texts]
+    #[arg(long, value_name = "PATH", help_heading = "Input")]
+    pub(super) tokenizer: Option<PathBuf>,
+    /// Tokens of a tokenizer that is learned [default: 8000]
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Input")]
+    pub(super) vocabulary: Option<usize>,
     #[command(flatten)]
     pub(super) selection: SelectionArguments,
     #[command(flatten)]
@@ -52,10 +61,11 @@ pub(super) struct TrainArguments {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct RunArguments {
-    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:DIR, sst2:DIR, classes:DIR or text:FILE
+    /// cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, tiny-imagenet:DIR, images:DIR, stsb:DIR, sst2:DIR, classes:DIR, text:FILE or parallel:SOURCE,TARGET
     ///
     /// Texts are for networks with config.json and tokenizer.json: stsb: holds pairs of sentences with scores, sst2: and
-    /// classes: texts with labels, text: nothing but text.
+    /// classes: texts with labels, text: nothing but text, parallel: two files with as many lines, of which {split} in a path
+    /// stands for train, and for val, valid, dev or test.
     #[arg(long, value_name = "DATA", required_unless_present = "options", help_heading = "Input")]
     pub(super) data: Option<Material>,
     /// Texts that the result is measured on, where --data is one file
@@ -130,6 +140,9 @@ pub(super) struct RunArguments {
     /// Evaluate and save a moving average of the weights with this decay, such as 0.999 [default: none]
     #[arg(long, value_name = "F", value_parser = part, help_heading = "Training")]
     pub(super) average: Option<f64>,
+    /// The part of hidden elements that is left out at random, of networks that translate [default: 0]
+    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Training")]
+    pub(super) dropout: Option<f64>,
     /// Compute matrix products and convolutions on a GPU in bf16
     #[arg(long, help_heading = "Training")]
     pub(super) bf16: bool,

@@ -9,8 +9,8 @@ use super::training_arguments::{
 };
 use crate::checkpoint::Source;
 use crate::commands::{
-    DeviceName, EvaluateOptions, EvaluateTextOptions, EvaluateTranslationOptions, FinetuneOptions,
-    Initialization, Keep, RunFile, RunOptions, TrainOptions,
+    Blueprint, DeviceName, EvaluateOptions, EvaluateTextOptions, EvaluateTranslationOptions, FinetuneOptions,
+    Initialization, Keep, RunFile, RunOptions, TextBlueprint, TrainOptions,
 };
 use crate::data::{Augmentation, Material, TextFormat};
 use crate::decompose::Scheme;
@@ -62,16 +62,28 @@ pub(super) fn train_options(
     arguments: &TrainArguments,
     matches: &ArgMatches,
 ) -> Result<TrainOptions, Failure> {
-    let file = read_file(&arguments.run, |_| TrainingOptions::default())?;
-    let Some(architecture) = arguments.run.arch.or(file.arch) else {
-        return Err(Failure::usage("no architecture is named: --arch is needed".to_owned()));
+    let file = read_file(&arguments.run, from_scratch)?;
+    let texts = TextBlueprint {
+        config: arguments.config.clone().or(file.config.clone()),
+        tokenizer: arguments.tokenizer.clone().or(file.tokenizer.clone()),
+        vocabulary: arguments.vocabulary.or(file.vocabulary),
+    };
+    let data = arguments.run.data.as_ref().or(file.data.as_ref());
+    let model = match (arguments.run.arch.or(file.arch), data) {
+        (Some(architecture), _) if texts == TextBlueprint::default() => Blueprint::Pictures(architecture),
+        (None, Some(Material::Text(_) | Material::Parallel(_))) => Blueprint::Text(texts),
+        (None, _) => return Err(Failure::usage("no architecture is named: --arch is needed".to_owned())),
+        (Some(_), _) => {
+            let problem = "--arch names a network for pictures; --config, --tokenizer and --vocabulary are for texts";
+            return Err(Failure::usage(problem.to_owned()));
+        }
     };
     let recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
     if arguments.init.is_some() && recipe.is_none() {
         return Err(Failure::usage(no_rank("--init is about factors, and no layer gets a rank")));
     }
-    let run = run_options(&arguments.run, &file, recipe.as_ref(), |_| TrainingOptions::default())?;
-    let mut options = TrainOptions::new(architecture, recipe, run);
+    let run = run_options(&arguments.run, &file, recipe.as_ref(), from_scratch)?;
+    let mut options = TrainOptions::new(model, recipe, run);
     options.initialization = match arguments.init {
         Some(InitValue::Spectral) => Initialization::Spectral,
         Some(InitValue::Default) => Initialization::Default,
@@ -174,7 +186,16 @@ fn fine_tuning(data: Option<&Material>) -> TrainingOptions {
             }
             options
         }
+        Some(Material::Parallel(_)) => TrainingOptions::translation(),
         _ => TrainingOptions::fine_tuning(),
+    }
+}
+
+/// How networks are trained from scratch on data, where nothing else is said.
+fn from_scratch(data: Option<&Material>) -> TrainingOptions {
+    match data {
+        Some(Material::Text(_) | Material::Parallel(_)) => fine_tuning(data),
+        _ => TrainingOptions::default(),
     }
 }
 
@@ -329,6 +350,7 @@ fn training_options(
     set(&mut options.schedule, arguments.schedule.as_ref());
     set(&mut options.warmup_steps, arguments.warmup_steps.as_ref());
     set(&mut options.weight_decay, arguments.weight_decay.as_ref());
+    set(&mut options.dropout, arguments.dropout.as_ref());
     set(&mut options.label_smoothing, arguments.label_smoothing.as_ref());
     options.frobenius_decay = arguments.frobenius_decay.or(options.frobenius_decay);
     options.clip = arguments.clip.or(options.clip);

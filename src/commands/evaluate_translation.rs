@@ -1,10 +1,12 @@
 use super::CommandError;
+use super::text_samples::translation_pairs;
+use super::text_networks::translation_config;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::data::{ParallelSource, TextTokenizer};
 use crate::layers::{Builder, Execution, State, Tape, keep_freed_memory};
-use crate::models::{SearchOptions, Tokens, TranslationConfig, TranslationNetwork};
+use crate::models::{SearchOptions, Tokens, TranslationNetwork};
 use crate::report::{EvaluateTextReport, Evaluated, TextMeasure};
-use crate::train::{TrainingProgress, TranslationEvaluation, bleu, reference_loss, translate};
+use crate::train::{TrainingProgress, TranslationEvaluation, TranslationPairs, bleu, reference_loss, translate};
 use candle_core::Device;
 use std::time::Instant;
 
@@ -59,38 +61,14 @@ pub fn evaluate_translation(
     progress: &dyn TrainingProgress,
 ) -> Result<EvaluateTextReport, CommandError> {
     keep_freed_memory();
-    let unfit = |problem: &str| CommandError::Unfit { problems: vec![problem.to_owned()] };
     let checkpoint = Checkpoint::open(&options.source)?;
-    let Some(json) = checkpoint.config() else {
-        return Err(unfit("texts need a checkpoint's folder, with config.json and tokenizer.json"));
-    };
-    let config = TranslationConfig::from_json(json)?;
-    if !config.shared {
-        return Err(unfit("one tokenizer.json has no separate vocabularies for source and target"));
-    }
+    let (_, config) = translation_config(&checkpoint)?;
     let state = State::read(&checkpoint)?;
     let builder = Builder::new(&state, &Device::Cpu).with_execution(options.execution);
     let network = TranslationNetwork::build(&config, &builder, &Device::Cpu)?;
     let tokenizer = TextTokenizer::open(checkpoint.root(), config.positions)?;
-    let mut pairs = options.data.pairs(false)?;
-    pairs.truncate(options.limit.unwrap_or(usize::MAX));
-    let (sources, references): (Vec<String>, Vec<String>) =
-        pairs.into_iter().map(|[source, target]| (source, target)).unzip();
-    // Sources end with the end token, and the network puts it behind targets.
-    let ended = |mut tokens: Vec<u32>| {
-        if tokens.last() != Some(&config.end) {
-            tokens.truncate(config.positions - 1);
-            tokens.push(config.end);
-        }
-        tokens
-    };
-    let bare = |mut tokens: Vec<u32>| {
-        tokens = ended(tokens);
-        tokens.pop();
-        tokens
-    };
-    let sources: Vec<Vec<u32>> = tokenizer.encode(&sources)?.into_iter().map(ended).collect();
-    let targets: Vec<Vec<u32>> = tokenizer.encode(&references)?.into_iter().map(bare).collect();
+    let TranslationPairs { sources, targets, references } =
+        translation_pairs(&options.data, false, options.limit, &config, &tokenizer)?;
     progress.pass("translating", sources.len());
     let said = reference_loss(&network, &sources, &targets)?;
     let start = Instant::now();

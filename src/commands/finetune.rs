@@ -1,4 +1,4 @@
-use super::finetune_text::finetune_text;
+use super::text_training::{TextRun, train_on_text, train_on_translations};
 use super::preparation::Preparation;
 use super::training::{self, RunOptions, Start};
 use super::{
@@ -63,13 +63,22 @@ pub fn finetune(
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
+    let asked = || TextRun {
+        command: "finetune",
+        options,
+        initialization: Initialization::Spectral,
+        file: RunFile::from(options),
+    };
     let data = match &options.run.data {
         Material::Images(data) => data,
-        Material::Text(data) => return finetune_text(options, data, factoring_progress, progress),
-        Material::Parallel(_) => {
-            return Err(CommandError::Usage("networks that translate are not trained yet".to_owned()));
+        Material::Text(data) => return train_on_text(asked(), data, factoring_progress, progress),
+        Material::Parallel(data) => {
+            return train_on_translations(asked(), data, factoring_progress, progress);
         }
     };
+    if options.run.training.dropout > 0.0 {
+        return Err(CommandError::Usage("dropout is for networks that translate".to_owned()));
+    }
     let mut run = options.run.clone();
     if let Source::Path(path) = &options.source {
         let given = run.training.normalization.take();
@@ -84,7 +93,7 @@ pub fn finetune(
         "checkpoint": dense.fingerprint()?,
         "recipe": options.recipe.as_ref().map(Recipe::to_json),
     });
-    let (state, record) = factored(options, &checkpoint, dense, factoring_progress)?;
+    let (state, record) = factored(options, &checkpoint, dense, Initialization::Spectral, factoring_progress)?;
     let (command, file) = ("finetune", RunFile::from(options));
     let start = Start { command, state, record, architecture, origin, file };
     training::run_pictures(start, ready, &run, progress)
@@ -95,6 +104,7 @@ pub(super) fn factored(
     options: &FinetuneOptions,
     checkpoint: &Checkpoint,
     read: State,
+    initialization: Initialization,
     progress: &dyn Progress,
 ) -> Result<(State, Option<Record>), CommandError> {
     match (&options.recipe, checkpoint.record()) {
@@ -115,7 +125,7 @@ pub(super) fn factored(
             let calibrated =
                 calibration.map(|calibration| calibration.run(options.limits, progress)).transpose()?;
             let plan = calibration::plan(checkpoint, &recipe, &plan_options, calibrated, progress)?;
-            let (start, seed) = (Initialization::Spectral, options.run.training.seed);
+            let (start, seed) = (initialization, options.run.training.seed);
             let (state, record) =
                 factoring::factor_state(read, checkpoint, &plan, start, seed, options.limits, progress)?;
             Ok((state, Some(record)))

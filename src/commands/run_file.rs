@@ -1,5 +1,5 @@
 use super::training::Keep;
-use super::{DeviceName, FinetuneOptions, Initialization, RunOptions, TrainOptions};
+use super::{Blueprint, DeviceName, FinetuneOptions, Initialization, RunOptions, TrainOptions};
 use crate::data::Material;
 use crate::models::Architecture;
 use crate::plan::{Recipe, Save};
@@ -40,6 +40,15 @@ pub struct RunFile {
     /// The architecture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arch: Option<Architecture>,
+    /// The config.json of a network for text from scratch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
+    /// Its tokenizer.json.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens of its tokenizer, where that is learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
     /// How factors of a network from scratch start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<Initialization>,
@@ -228,8 +237,18 @@ impl From<&FinetuneOptions> for RunFile {
 
 impl From<&TrainOptions> for RunFile {
     fn from(options: &TrainOptions) -> Self {
+        let text = match &options.model {
+            Blueprint::Text(text) => Some(text),
+            Blueprint::Pictures(_) => None,
+        };
         Self {
-            arch: Some(options.architecture),
+            arch: match &options.model {
+                Blueprint::Pictures(architecture) => Some(*architecture),
+                Blueprint::Text(_) => None,
+            },
+            config: text.and_then(|text| text.config.clone()),
+            tokenizer: text.and_then(|text| text.tokenizer.clone()),
+            vocabulary: text.and_then(|text| text.vocabulary),
             init: Some(options.initialization),
             recipe: options.recipe.clone(),
             ..Self::from(&options.run)

@@ -3,7 +3,7 @@
 use super::CommandError;
 use crate::checkpoint::{Checkpoint, Record, Source};
 use crate::layers::{Builder, Execution, State};
-use crate::models::{EncoderFamily, Task, TextConfig, TextNetwork};
+use crate::models::{EncoderFamily, Task, TextConfig, TextNetwork, TranslationConfig};
 use candle_core::Device;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,21 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<(&Value, TextConfig), Co
         return Err(CommandError::Unfit { problems: vec![problem] });
     };
     Ok((json, TextConfig::from_json(json)?))
+}
+
+/// The configuration of a checkpoint that translates, as it is written and as it is meant.
+pub(super) fn translation_config(
+    checkpoint: &Checkpoint,
+) -> Result<(&Value, TranslationConfig), CommandError> {
+    let refuse = |problem: &str| CommandError::Unfit { problems: vec![problem.to_owned()] };
+    let Some(json) = checkpoint.config() else {
+        return Err(refuse("texts need a checkpoint's folder, with config.json and tokenizer.json"));
+    };
+    let config = TranslationConfig::from_json(json)?;
+    if !config.shared {
+        return Err(refuse("one tokenizer.json has no separate vocabularies for source and target"));
+    }
+    Ok((json, config))
 }
 
 /// A checkpoint's network, as it is.

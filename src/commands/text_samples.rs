@@ -1,9 +1,9 @@
 //! Texts as networks learn from them and are measured on them.
 
 use super::CommandError;
-use crate::data::{TextFormat, TextSource, TextTokenizer, class_names, read_labelled, read_pairs, windows};
-use crate::models::{Head, TextConfig};
-use crate::train::{Masking, TextAim, TextSample};
+use crate::data::{ParallelSource, TextFormat, TextSource, TextTokenizer, class_names, read_labelled, read_pairs, windows};
+use crate::models::{Head, TextConfig, TranslationConfig};
+use crate::train::{Masking, TextAim, TextSample, TranslationPairs};
 use serde_json::Value;
 use std::path::Path;
 
@@ -73,6 +73,42 @@ pub(super) fn known_classes(json: &Value) -> Vec<String> {
         return vec!["LABEL_0".to_owned(), "LABEL_1".to_owned()];
     }
     names.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Sentences and their translations, as a network takes them: sources end with the end token, and the network puts it behind
+/// targets.
+pub(super) fn translation_pairs(
+    data: &ParallelSource,
+    train: bool,
+    limit: Option<usize>,
+    config: &TranslationConfig,
+    tokenizer: &TextTokenizer,
+) -> Result<TranslationPairs, CommandError> {
+    let mut pairs = data.pairs(train)?;
+    pairs.truncate(limit.unwrap_or(usize::MAX));
+    let (sources, references): (Vec<String>, Vec<String>) =
+        pairs.into_iter().map(|[source, target]| (source, target)).unzip();
+    let ended = |mut tokens: Vec<u32>| {
+        if tokens.last() != Some(&config.end) {
+            tokens.truncate(config.positions - 1);
+            tokens.push(config.end);
+        }
+        tokens
+    };
+    let bare = |tokens: Vec<u32>| {
+        let mut tokens = ended(tokens);
+        tokens.pop();
+        tokens
+    };
+    let sources: Vec<Vec<u32>> = tokenizer.encode(&sources)?.into_iter().map(ended).collect();
+    let targets: Vec<Vec<u32>> = tokenizer.encode(&references)?.into_iter().map(bare).collect();
+    let vocabulary = config.vocabularies[0];
+    let mut tokens = sources.iter().chain(&targets).flatten();
+    if let Some(beyond) = tokens.find(|&&token| token as usize >= vocabulary) {
+        let problem = format!("the tokenizer gives token {beyond}, and the model knows {vocabulary}");
+        return Err(CommandError::Unfit { problems: vec![problem] });
+    }
+    Ok(TranslationPairs { sources, targets, references })
 }
 
 /// What texts become samples by.

@@ -1,4 +1,5 @@
 use super::preparation::Preparation;
+use super::text_fresh::train_text;
 use super::training::{self, RunOptions, Start};
 use super::{CommandError, RunFile, factoring, factoring::Initialization};
 use crate::checkpoint::{Checkpoint, OutputOptions};
@@ -9,13 +10,41 @@ use crate::report::TrainingReport;
 use crate::train::TrainingProgress;
 use candle_core::Device;
 use serde_json::json;
+use std::path::PathBuf;
+
+/// A network that is made anew.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Blueprint {
+    /// One for pictures; classes and channels are the data's.
+    Pictures(Architecture),
+    /// One for text.
+    Text(TextBlueprint),
+}
+
+impl From<Architecture> for Blueprint {
+    fn from(architecture: Architecture) -> Self {
+        Self::Pictures(architecture)
+    }
+}
+
+/// A network for text that is made anew, and its tokenizer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TextBlueprint {
+    /// A `config.json`, or the folder that it is in; none for a small network that translates.
+    pub config: Option<PathBuf>,
+    /// A `tokenizer.json`, or the folder that it is in; none to learn one from the training texts.
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens of a tokenizer that is learned, where it is not 8000.
+    pub vocabulary: Option<usize>,
+}
 
 /// What [`train`] is to do.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TrainOptions {
-    /// The architecture; classes and channels are the data's.
-    pub architecture: Architecture,
+    /// What is trained.
+    pub model: Blueprint,
     /// Which layers are factored; none for a dense network.
     pub recipe: Option<Recipe>,
     /// How factors start.
@@ -27,11 +56,11 @@ pub struct TrainOptions {
 }
 
 impl TrainOptions {
-    /// Training of this architecture.
+    /// Training of this network.
     #[must_use]
-    pub fn new(architecture: Architecture, recipe: Option<Recipe>, run: RunOptions) -> Self {
+    pub fn new(model: impl Into<Blueprint>, recipe: Option<Recipe>, run: RunOptions) -> Self {
         Self {
-            architecture,
+            model: model.into(),
             recipe,
             initialization: Initialization::Spectral,
             limits: Limits::default(),
@@ -57,14 +86,27 @@ pub fn train(
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
-    let Material::Images(data) = &options.run.data else {
-        let problem = "networks for text are not trained from an architecture's name".to_owned();
-        return Err(CommandError::Usage(problem));
+    let (data, architecture) = match (&options.run.data, &options.model) {
+        (Material::Images(data), Blueprint::Pictures(architecture)) => (data, architecture),
+        (Material::Images(_), Blueprint::Text(_)) => {
+            let problem = "pictures are for networks that --arch names".to_owned();
+            return Err(CommandError::Usage(problem));
+        }
+        (_, Blueprint::Pictures(architecture)) => {
+            let problem = format!("`{architecture}` is for pictures: --config says what is trained on texts");
+            return Err(CommandError::Usage(problem));
+        }
+        (_, Blueprint::Text(blueprint)) => {
+            return train_text(options, blueprint, factoring_progress, progress);
+        }
     };
+    if options.run.training.dropout > 0.0 {
+        return Err(CommandError::Usage("dropout is for networks that translate".to_owned()));
+    }
     let ready = Preparation::new(&options.run, data, None)?;
     let [channels, ..] = ready.train.shape();
     let classes = ready.train.dataset().classes();
-    let architecture = options.architecture.with_classes(classes).with_channels(channels);
+    let architecture = architecture.with_classes(classes).with_channels(channels);
     let seed = options.run.training.seed;
     let mut state = Network::fresh(&architecture, seed, &Device::Cpu)?.state()?;
     let mut record = None;

@@ -11,6 +11,9 @@ pub enum TrainError {
     /// Data that cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Tokens that are no text.
+    #[error(transparent)]
+    Text(#[from] crate::data::TextError),
     /// A network that cannot be made.
     #[error(transparent)]
     Network(#[from] NetworkError),

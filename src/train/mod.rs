@@ -14,14 +14,13 @@
 //! | `session`, `folder` | a run, epoch by epoch, and the folder that it is kept in and continued from |
 //! | `evaluation` | loss and accuracy; the statistics of batch normalization without training |
 //! | `text`, `similarity` | networks for text: what they learn from, their losses, correlation and perplexity |
-//! | `bleu`, `translation_evaluation` | how well translations agree with references, and what a network says of those |
+//! | `translation` | networks that translate: what they learn from, and how well translations agree with references |
 //! | `metrics`, `tensorboard` | records of a run, as JSON lines and as event files |
 //!
 //! Layers and their gradients are in [`crate::layers`].
 
 mod accuracy;
 mod average;
-mod bleu;
 mod classifier;
 mod clip;
 mod distillation;
@@ -45,11 +44,10 @@ mod slices;
 mod tensorboard;
 mod text;
 mod trainer;
-mod translation_evaluation;
+mod translation;
 
 pub use accuracy::{Correct, correct};
 pub use average::Average;
-pub use bleu::{Bleu, bleu};
 pub use classifier::{Classifier, Pictures};
 pub use clip::{clip_gradients, gradient_norm};
 pub use distillation::Distillation;
@@ -81,4 +79,7 @@ pub use text::{
     evaluate_masked, evaluate_perplexity, evaluate_similarity,
 };
 pub use trainer::{StepOutcome, Trainer};
-pub use translation_evaluation::{ReferenceLoss, TranslationEvaluation, reference_loss, translate};
+pub use translation::{
+    Bleu, ReferenceLoss, TranslationBatch, TranslationEvaluation, TranslationLearner, TranslationLessons,
+    TranslationPairs, bleu, reference_loss, translate,
+};

@@ -110,6 +110,8 @@ pub struct TrainingOptions {
     /// Tokens that a language model learns from at once, where it is not as many as it takes or 256.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
+    /// The part of hidden elements that is left out at random, of networks that translate.
+    pub dropout: f64,
     /// Whether matrix products and convolutions on a GPU are computed in bf16.
     pub bf16: bool,
     /// How factors are run.
@@ -144,6 +146,7 @@ impl Default for TrainingOptions {
             train_limit: None,
             test_limit: None,
             window: None,
+            dropout: 0.0,
             bf16: false,
             execution: Execution::Auto,
         }
@@ -168,6 +171,24 @@ impl TrainingOptions {
             optimizer: OptimizerOptions::AdamW(AdamWOptions::default()),
             weight_decay: 0.01,
             clip: Some(1.0),
+            ..Self::default()
+        }
+    }
+
+    /// Training of networks that translate: 10 epochs of AdamW in batches of 2048 tokens, labels smoothed by 0.1, the learning
+    /// rate rises to 1e-3 over 500 steps and falls with the root of the step.
+    #[must_use]
+    pub fn translation() -> Self {
+        Self {
+            epochs: 10,
+            batch_size: 2048,
+            learning_rate: 1e-3,
+            schedule: Schedule::InverseSquareRoot,
+            warmup_steps: 500,
+            optimizer: OptimizerOptions::AdamW(AdamWOptions { beta2: 0.98, ..AdamWOptions::default() }),
+            weight_decay: 1e-4,
+            clip: Some(1.0),
+            label_smoothing: 0.1,
             ..Self::default()
         }
     }
@@ -207,6 +228,8 @@ impl TrainingOptions {
         if let Some(clip) = self.clip {
             expect("clip", clip.to_string(), "a number above 0", clip.is_finite() && clip > 0.0);
         }
+        let dropout = self.dropout;
+        expect("dropout", dropout.to_string(), "at least 0 and below 1", (0.0..1.0).contains(&dropout));
         let smoothing = self.label_smoothing;
         expect(
             "label_smoothing",

@@ -2,7 +2,7 @@ use super::config::TranslationConfig;
 use super::kept::KeptTokens;
 use super::marian::Marian;
 use crate::layers::operations::Dropouts;
-use crate::layers::{Builder, Built, LayerEntry, Node, Parameters, Sequences, State, Stored, Tape};
+use crate::layers::{Builder, Built, HeadProduct, LayerEntry, Node, Parameters, Sequences, State, Stored, Tape};
 use crate::models::{NetworkError, Tokens};
 use candle_core::{Device, Result, bail};
 
@@ -110,6 +110,12 @@ impl TranslationNetwork {
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.built.parameters
+    }
+
+    /// The products of dense weights that heads of attention compute with.
+    #[must_use]
+    pub fn products(&self) -> &[HeadProduct] {
+        &self.built.products
     }
 
     /// The layers with a weight, in the order in which they were made.

@@ -1,18 +1,21 @@
-//! Fine-tuning of networks for text.
+//! Training of networks for text, on labels, texts and translations.
 
 use super::finetune::{FinetuneOptions, factored};
 use super::preparation::Place;
 use super::text_networks::{self, Classifying};
-use super::text_samples::{Reading, aim, classes};
+use super::text_samples::{Reading, aim, classes, translation_pairs};
 use super::training::{self, Ready, RunOptions, extend};
-use super::{CommandError, RunFile, side_files};
+use super::{CommandError, Initialization, RunFile, side_files};
 use crate::checkpoint::{Checkpoint, Record};
-use crate::data::{Material, TextSource, TextTokenizer, fingerprint_of};
-use crate::layers::{State, keep_freed_memory};
-use crate::models::{Head, Task, TextConfig, TextNetwork};
+use crate::data::{Material, ParallelSource, TextSource, TextTokenizer, fingerprint_of};
+use crate::layers::{Builder, State, keep_freed_memory};
+use crate::models::{Head, Task, TextConfig, TextNetwork, TranslationNetwork};
 use crate::plan::{Progress, Save};
 use crate::report::TrainingReport;
-use crate::train::{MODEL_FILES, TextAim, TextLearner, TextLessons, TextSample, TrainingProgress};
+use crate::train::{
+    MODEL_FILES, TextAim, TextLearner, TextLessons, TextSample, TrainingProgress, TranslationLearner,
+    TranslationLessons, TranslationPairs,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,15 +23,29 @@ use std::path::PathBuf;
 /// Tokens of a window of text that a language model learns from at once.
 const WINDOW: usize = 256;
 
+/// A run on texts that is asked for: fine-tuning of a checkpoint, or training of one that was just made.
+pub(super) struct TextRun<'a> {
+    pub(super) command: &'static str,
+    pub(super) options: &'a FinetuneOptions,
+    /// How factors of dense weights start.
+    pub(super) initialization: Initialization,
+    /// The options as they are kept in the run's folder.
+    pub(super) file: RunFile,
+}
+
 /// Trains a network for text on.
-pub(super) fn finetune_text(
-    options: &FinetuneOptions,
+pub(super) fn train_on_text(
+    asked: TextRun<'_>,
     data: &TextSource,
     factoring_progress: &dyn Progress,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
     keep_freed_memory();
+    let TextRun { command, options, initialization, file } = asked;
     refuse_of_pictures(options)?;
+    if options.run.training.dropout > 0.0 {
+        return Err(CommandError::Usage("dropout is for networks that translate".to_owned()));
+    }
     let (run, training) = (&options.run, &options.run.training);
     let place = Place::new(run, Some(&options.source))?;
     let files = files(data, run)?;
@@ -45,14 +62,15 @@ pub(super) fn finetune_text(
     let test = reading.samples(data, &files[1], training.test_limit)?;
     let teacher = teacher(run, &aim, &config, names.len(), &place)?;
     let mut origin = json!({
-        "command": "finetune",
+        "command": command,
+        "initialization": initialization,
         "checkpoint": read.fingerprint()?,
         "recipe": options.recipe.as_ref().map(crate::plan::Recipe::to_json),
         "train_data": fingerprint(&train),
         "test_data": fingerprint(&test),
         "options": training,
     });
-    let (state, record) = factored(options, &checkpoint, read, factoring_progress)?;
+    let (state, record) = factored(options, &checkpoint, read, initialization, factoring_progress)?;
     let mut start = Classifying { state, record, json: json.clone(), config: config.clone() };
     let mut task = Task::AsItIs;
     if matches!(aim, TextAim::Classes) {
@@ -67,8 +85,80 @@ pub(super) fn finetune_text(
     let learner = TextLearner::new(network, teacher.map(|(_, network)| network), &place.device);
     let lessons = TextLessons::new(aim, train, test, training.batch_size, training.seed);
     let model = json.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let file = RunFile::from(options);
-    let (command, template) = ("finetune", state);
+    let template = state;
+    let ready = Ready { command, model, learner, lessons, template, record, origin, file, place, side_files };
+    training::run(ready, run, progress)
+}
+
+/// Trains a network that translates on.
+pub(super) fn train_on_translations(
+    asked: TextRun<'_>,
+    data: &ParallelSource,
+    factoring_progress: &dyn Progress,
+    progress: &dyn TrainingProgress,
+) -> Result<TrainingReport, CommandError> {
+    keep_freed_memory();
+    let TextRun { command, options, initialization, file } = asked;
+    refuse_of_pictures(options)?;
+    let (run, training) = (&options.run, &options.run.training);
+    let place = Place::new(run, Some(&options.source))?;
+    let checkpoint = Checkpoint::open(&options.source)?;
+    let (json, config) = text_networks::translation_config(&checkpoint)?;
+    let json = json.clone();
+    let read = State::read(&checkpoint)?;
+    let tokenizer = TextTokenizer::open(checkpoint.root(), config.positions)?;
+    let test_data = match &run.test_data {
+        None => data,
+        Some(Material::Parallel(test)) => test,
+        Some(other) => {
+            let problem = format!("`{other}` is not of the format of `{data}`");
+            return Err(CommandError::Unfit { problems: vec![problem] });
+        }
+    };
+    if run.test_data.is_none() && data.files(true) == data.files(false) {
+        let problem = format!("`{data}` is one split: --test-data names what the result is measured on");
+        return Err(CommandError::Usage(problem));
+    }
+    let train = translation_pairs(data, true, training.train_limit, &config, &tokenizer)?;
+    let test = translation_pairs(test_data, false, training.test_limit, &config, &tokenizer)?;
+    let build = |state: &State| -> Result<TranslationNetwork, CommandError> {
+        let builder = Builder::new(state, &place.device).with_execution(training.execution);
+        Ok(TranslationNetwork::build(&config, &builder, &place.device)?)
+    };
+    let teacher = match &run.teacher {
+        None => None,
+        Some(source) => {
+            let checkpoint = Checkpoint::open(source)?;
+            let (_, taught) = text_networks::translation_config(&checkpoint)?;
+            if taught.vocabularies != config.vocabularies {
+                let [own, taught] = [config.vocabularies[0], taught.vocabularies[0]];
+                let problem = format!("the teacher knows {taught} tokens, the network {own}");
+                return Err(CommandError::Unfit { problems: vec![problem] });
+            }
+            let state = State::read(&checkpoint)?;
+            let network = TranslationNetwork::new(&taught, &state, &place.device)?;
+            Some((state.fingerprint()?, network))
+        }
+    };
+    let of_pairs = |pairs: &TranslationPairs| {
+        fingerprint_of(&pairs.sources.iter().chain(&pairs.targets).cloned().collect::<Vec<_>>())
+    };
+    let origin = json!({
+        "command": command,
+        "initialization": initialization,
+        "checkpoint": read.fingerprint()?,
+        "recipe": options.recipe.as_ref().map(crate::plan::Recipe::to_json),
+        "train_data": of_pairs(&train),
+        "test_data": of_pairs(&test),
+        "teacher": teacher.as_ref().map(|(fingerprint, _)| fingerprint),
+        "options": training,
+    });
+    let (template, record) = factored(options, &checkpoint, read, initialization, factoring_progress)?;
+    let network = build(&template)?;
+    let side_files = model_files(&checkpoint, &json, record.as_ref(), run.save)?;
+    let learner = TranslationLearner::new(network, teacher.map(|(_, network)| network));
+    let lessons = TranslationLessons::new(train, test, tokenizer, training.batch_size, training.seed);
+    let model = "marian".to_owned();
     let ready = Ready { command, model, learner, lessons, template, record, origin, file, place, side_files };
     training::run(ready, run, progress)
 }

@@ -1,8 +1,8 @@
 use super::bleu::Bleu;
-use super::loss::log_sum;
 use crate::data::PairBatches;
 use crate::layers::Tape;
 use crate::models::{SearchOptions, Tokens, TranslationNetwork};
+use crate::train::loss::log_sum;
 use candle_core::{DType, Device, Result, bail};
 use serde::Serialize;
 
