@@ -65,6 +65,7 @@ pub(super) enum Command {
 }
 
 #[derive(Args, Debug)]
+#[command(mut_arg("save_statistics", |arg| arg.conflicts_with("dry_run")))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct CompressArguments {
     /// A .safetensors file, a Hugging Face folder, or `hf://org/name[@revision]`

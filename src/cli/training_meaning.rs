@@ -74,7 +74,8 @@ pub(super) fn train_options(
         (None, Some(Material::Text(_) | Material::Parallel(_))) => Blueprint::Text(texts),
         (None, _) => return Err(Failure::usage("no architecture is named: --arch is needed".to_owned())),
         (Some(_), _) => {
-            let problem = "--arch names a network for pictures; --config, --tokenizer and --vocabulary are for texts";
+            let problem =
+                "--arch names a network for pictures; --config, --tokenizer and --vocabulary are for texts";
             return Err(Failure::usage(problem.to_owned()));
         }
     };

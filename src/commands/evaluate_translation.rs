@@ -1,12 +1,14 @@
 use super::CommandError;
-use super::text_samples::translation_pairs;
 use super::text_networks::translation_config;
+use super::text_samples::translation_pairs;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::data::{ParallelSource, TextTokenizer};
 use crate::layers::{Builder, Execution, State, Tape, keep_freed_memory};
 use crate::models::{SearchOptions, Tokens, TranslationNetwork};
 use crate::report::{EvaluateTextReport, Evaluated, TextMeasure};
-use crate::train::{TrainingProgress, TranslationEvaluation, TranslationPairs, bleu, reference_loss, translate};
+use crate::train::{
+    TrainingProgress, TranslationEvaluation, TranslationPairs, bleu, reference_loss, translate,
+};
 use candle_core::Device;
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-use super::text_training::{TextRun, train_on_text, train_on_translations};
 use super::preparation::Preparation;
+use super::text_training::{TextRun, train_on_text, train_on_translations};
 use super::training::{self, RunOptions, Start};
 use super::{
     CalibrationOptions, CommandError, RunFile, calibration, factoring, factoring::Initialization, networks,
@@ -93,7 +93,8 @@ pub fn finetune(
         "checkpoint": dense.fingerprint()?,
         "recipe": options.recipe.as_ref().map(Recipe::to_json),
     });
-    let (state, record) = factored(options, &checkpoint, dense, Initialization::Spectral, factoring_progress)?;
+    let (state, record) =
+        factored(options, &checkpoint, dense, Initialization::Spectral, factoring_progress)?;
     let (command, file) = ("finetune", RunFile::from(options));
     let start = Start { command, state, record, architecture, origin, file };
     training::run_pictures(start, ready, &run, progress)

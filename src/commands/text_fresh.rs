@@ -40,7 +40,8 @@ pub(super) fn train_text(
         let named = keys.get("vocab_size").and_then(Value::as_u64);
         match named {
             Some(named) if (named as usize) < known => {
-                let problem = format!("the tokenizer has {known} tokens, config.json a `vocab_size` of {named}");
+                let problem =
+                    format!("the tokenizer has {known} tokens, config.json a `vocab_size` of {named}");
                 return Err(CommandError::Unfit { problems: vec![problem] });
             }
             Some(_) => {}
@@ -85,7 +86,8 @@ pub(super) fn train_text(
 fn tokenizer(data: &Material, blueprint: &TextBlueprint) -> Result<TextTokenizer, CommandError> {
     if let Some(path) = &blueprint.tokenizer {
         if blueprint.vocabulary.is_some() {
-            let problem = "a tokenizer that is there has its vocabulary: --vocabulary is for one that is learned";
+            let problem =
+                "a tokenizer that is there has its vocabulary: --vocabulary is for one that is learned";
             return Err(CommandError::Usage(problem.to_owned()));
         }
         let file = file_in(path, "tokenizer.json");

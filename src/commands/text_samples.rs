@@ -1,7 +1,9 @@
 //! Texts as networks learn from them and are measured on them.
 
 use super::CommandError;
-use crate::data::{ParallelSource, TextFormat, TextSource, TextTokenizer, class_names, read_labelled, read_pairs, windows};
+use crate::data::{
+    ParallelSource, TextFormat, TextSource, TextTokenizer, class_names, read_labelled, read_pairs, windows,
+};
 use crate::models::{Head, TextConfig, TranslationConfig};
 use crate::train::{Masking, TextAim, TextSample, TranslationPairs};
 use serde_json::Value;

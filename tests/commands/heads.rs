@@ -93,7 +93,7 @@ fn networks_compute_the_same_at_full_width_and_run_narrower_below() {
             assert!(product.width == rank || turned && product.width == 3, "{kind}: {product:?}");
         }
         let off = distance(&hidden(&dense), &hidden(&narrow));
-        assert!(off > 1e-3 && off < 1.0, "{kind}: {off}");
+        assert!(off > 1e-3 && off < 2.0, "{kind}: {off}");
         // what was narrowed can be narrowed and balanced again
         let source = at("narrow").display().to_string().parse().unwrap();
         let mut options = HeadsOptions::new(source, at("again"));

@@ -30,14 +30,7 @@ impl Projections {
         vb.head_product(HeadProductKind::QueryKey, query_key, [heads; 2], each);
         let output_value = [part("out_proj", 1), part("v_proj", 0)];
         vb.head_product(HeadProductKind::OutputValue, output_value, [heads; 2], of_value);
-        Ok(Self {
-            query,
-            key,
-            value,
-            output,
-            heads,
-            scale: 1.0 / ((width / heads) as f64).sqrt(),
-        })
+        Ok(Self { query, key, value, output, heads, scale: 1.0 / ((width / heads) as f64).sqrt() })
     }
 
     /// Keys and values of tokens.

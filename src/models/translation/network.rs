@@ -2,7 +2,9 @@ use super::config::TranslationConfig;
 use super::kept::KeptTokens;
 use super::marian::Marian;
 use crate::layers::operations::Dropouts;
-use crate::layers::{Builder, Built, HeadProduct, LayerEntry, Node, Parameters, Sequences, State, Stored, Tape};
+use crate::layers::{
+    Builder, Built, HeadProduct, LayerEntry, Node, Parameters, Sequences, State, Stored, Tape,
+};
 use crate::models::{NetworkError, Tokens};
 use candle_core::{Device, Result, bail};
 
