@@ -1,5 +1,6 @@
 //! What was typed.
 
+use super::language::ImportArguments;
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
     AllocateValue, ConvSchemeValue, DtypeValue, MethodValue, SaveValue, Size, SvdValue, limit, part, positive,
@@ -45,6 +46,8 @@ pub(super) enum Command {
     Evaluate(EvaluateArguments),
     /// Say what a checkpoint holds and what factoring its layers would cost and lose
     Inspect(InspectArguments),
+    /// Make a Hugging Face folder of a GGUF file, for all that is done here
+    Import(ImportArguments),
     /// Print a shell's completions
     Completions {
         /// The shell

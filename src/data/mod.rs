@@ -71,6 +71,6 @@ pub use normalization::Normalization;
 pub use options::LoaderOptions;
 pub use source::{DataSource, DataSourceError, Split};
 pub use text::{
-    SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextTokenizer, WINDOW, fingerprint_of,
-    read_pairs, sample, token_batches, windows,
+    GgufTokenizer, GgufTokenizerError, SentencePair, TextError, TextFormat, TextSource, TextSourceError,
+    TextTokenizer, WINDOW, fingerprint_of, read_pairs, sample, token_batches, windows,
 };

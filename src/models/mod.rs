@@ -35,6 +35,6 @@ mod wide;
 pub use architecture::{Architecture, ArchitectureError, Family};
 pub use network::{Model, Network, NetworkError};
 pub use text::{
-    ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, Head, LlamaConfig, Stretch, Task, TextConfig,
-    TextNetwork, Tokens,
+    Arrangement, ConfigError, EncoderConfig, EncoderFamily, GgufModel, GgufModelError, Gpt2Config, Head,
+    ImportedTensor, LlamaConfig, Stretch, Task, TextConfig, TextNetwork, Tokens,
 };

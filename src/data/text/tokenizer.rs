@@ -72,6 +72,12 @@ impl TextTokenizer {
         self.inner.decode(tokens, true).map_err(|error| self.refuse(&error))
     }
 
+    /// How many tokens there are, special ones counted.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
     fn refuse(&self, problem: &tokenizers::Error) -> TextError {
         TextError::Tokenizer { path: self.path.clone(), problem: problem.to_string() }
     }

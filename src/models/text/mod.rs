@@ -6,10 +6,12 @@
 //! | `tokens` | what goes in |
 //! | `network` | a network of any kind, and what it gives |
 //! | `encoder`, `gpt2`, `llama` | the kinds |
+//! | `gguf` | language models out of GGUF files |
 
 mod config;
 mod config_json;
 mod encoder;
+mod gguf;
 mod gpt2;
 mod llama;
 mod network;
@@ -17,5 +19,6 @@ mod tokens;
 
 pub use config::{EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, TextConfig};
 pub use config_json::ConfigError;
+pub use gguf::{Arrangement, GgufModel, GgufModelError, ImportedTensor};
 pub use network::{Head, Task, TextNetwork};
 pub use tokens::Tokens;
