@@ -1,6 +1,6 @@
 //! What was typed.
 
-use super::language::ImportArguments;
+use super::language::{GenerateArguments, ImportArguments};
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
     AllocateValue, ConvSchemeValue, DtypeValue, MethodValue, SaveValue, Size, SvdValue, limit, part, positive,
@@ -48,6 +48,8 @@ pub(super) enum Command {
     Inspect(InspectArguments),
     /// Make a Hugging Face folder of a GGUF file, for all that is done here
     Import(ImportArguments),
+    /// Continue a text with a language model
+    Generate(GenerateArguments),
     /// Print a shell's completions
     Completions {
         /// The shell

@@ -72,5 +72,5 @@ pub use options::LoaderOptions;
 pub use source::{DataSource, DataSourceError, Split};
 pub use text::{
     GgufTokenizer, GgufTokenizerError, SentencePair, TextError, TextFormat, TextSource, TextSourceError,
-    TextTokenizer, WINDOW, fingerprint_of, read_pairs, sample, token_batches, windows,
+    TextStream, TextTokenizer, WINDOW, fingerprint_of, read_pairs, sample, token_batches, windows,
 };

@@ -35,6 +35,7 @@ mod wide;
 pub use architecture::{Architecture, ArchitectureError, Family};
 pub use network::{Model, Network, NetworkError};
 pub use text::{
-    Arrangement, ConfigError, EncoderConfig, EncoderFamily, GgufModel, GgufModelError, Gpt2Config, Head,
-    ImportedTensor, LlamaConfig, Stretch, Task, TextConfig, TextNetwork, Tokens,
+    Arrangement, ConfigError, EncoderConfig, EncoderFamily, Generation, GgufModel, GgufModelError,
+    Gpt2Config, Head, ImportedTensor, LlamaConfig, Sampler, Sampling, Stretch, Task, TextConfig, TextNetwork,
+    Tokens,
 };

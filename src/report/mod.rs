@@ -10,6 +10,7 @@ mod curves;
 mod evaluate;
 mod evaluate_text;
 mod evaluated;
+mod generate;
 mod html;
 mod import;
 mod inspect;
@@ -28,6 +29,7 @@ pub use compress::{CompressReport, LayerReport, LeftDense, SCHEMA_VERSION, Summa
 pub use evaluate::EvaluateReport;
 pub use evaluate_text::{EvaluateTextReport, TextMeasure};
 pub use evaluated::Evaluated;
+pub use generate::{GenerateReport, Stop};
 pub use html::html;
 pub use import::{ImportReport, ImportedTokenizer};
 pub use inspect::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};

@@ -5,6 +5,7 @@ mod gguf;
 mod pairs;
 mod sequences;
 mod source;
+mod stream;
 mod tokenizer;
 
 pub use error::TextError;
@@ -12,4 +13,5 @@ pub use gguf::{GgufTokenizer, GgufTokenizerError};
 pub use pairs::{SentencePair, read_pairs};
 pub use sequences::{WINDOW, fingerprint_of, sample, token_batches, windows};
 pub use source::{TextFormat, TextSource, TextSourceError};
+pub use stream::TextStream;
 pub use tokenizer::TextTokenizer;
