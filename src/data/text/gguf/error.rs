@@ -42,10 +42,7 @@ impl GgufTokenizerError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
-            _ => Some(
-                "--tokenizer FILE takes the tokenizer.json of the model that the file was made from"
-                    .to_owned(),
-            ),
+            _ => Some("--tokenizer DIR takes the model's tokenizer.json from another folder".to_owned()),
         }
     }
 }
