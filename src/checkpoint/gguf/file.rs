@@ -129,6 +129,7 @@ impl GgufFile {
     }
 
     /// The tensors, in the file's order.
+    #[must_use]
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &GgufTensor> {
         self.tensors.values()
     }

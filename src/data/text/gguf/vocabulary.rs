@@ -35,9 +35,10 @@ impl Vocabulary {
         }
         let texts = file.list(key, GgufValue::as_text)?;
         let key = "tokenizer.ggml.token_type";
-        let kinds = match file.metadata().contains_key(key) {
-            true => file.list(key, GgufValue::as_count)?,
-            false => vec![1; texts.len()],
+        let kinds = if file.metadata().contains_key(key) {
+            file.list(key, GgufValue::as_count)?
+        } else {
+            vec![1; texts.len()]
         };
         let path = file.path().to_owned();
         if kinds.len() != texts.len() {

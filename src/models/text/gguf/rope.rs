@@ -23,7 +23,7 @@ pub(super) fn stretch(
     if let Some(tensor) = file.tensor("rope_freqs.weight") {
         let divisors = file.read(tensor)?;
         return match llama3(&divisors, head_width, theta) {
-            Some(stretch) => Ok(stretch),
+            Some(factor) => Ok(settings(factor)),
             None => Err(GgufModelError::Unsupported {
                 path: file.path().to_owned(),
                 key: "`rope_freqs.weight`".to_owned(),
@@ -46,8 +46,20 @@ pub(super) fn stretch(
     }
 }
 
-/// The settings that give these divisors; `Some(None)` where they change nothing.
-fn llama3(divisors: &[f32], head_width: u64, theta: f64) -> Option<Option<Value>> {
+/// The settings with this factor; none are needed where it changes nothing.
+fn settings(factor: f64) -> Option<Value> {
+    let settings = json!({
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": LOW,
+        "high_freq_factor": HIGH,
+        "original_max_position_embeddings": CONTEXT as u64,
+    });
+    (factor > 1.0).then_some(settings)
+}
+
+/// The factor with which the settings give these divisors.
+fn llama3(divisors: &[f32], head_width: u64, theta: f64) -> Option<f64> {
     if divisors.len() as u64 != head_width / 2 {
         return None;
     }
@@ -62,17 +74,7 @@ fn llama3(divisors: &[f32], head_width: u64, theta: f64) -> Option<Option<Value>
         let expected = expected(index);
         (f64::from(found) - expected).abs() <= TOLERANCE * expected
     };
-    if !divisors.iter().enumerate().all(holds) {
-        return None;
-    }
-    let settings = json!({
-        "rope_type": "llama3",
-        "factor": factor,
-        "low_freq_factor": LOW,
-        "high_freq_factor": HIGH,
-        "original_max_position_embeddings": CONTEXT as u64,
-    });
-    Some((factor > 1.0).then_some(settings))
+    divisors.iter().enumerate().all(holds).then_some(factor)
 }
 
 #[cfg(test)]
@@ -92,10 +94,10 @@ mod tests {
             }
         };
         let divisors: Vec<f32> = (0..32).map(divisor).collect();
-        let found = llama3(&divisors, 64, 500_000.0).unwrap().unwrap();
-        assert_eq!(found["factor"], 32.0);
+        assert_eq!(llama3(&divisors, 64, 500_000.0), Some(32.0));
+        assert_eq!(settings(32.0).unwrap()["factor"], 32.0);
         assert_eq!(llama3(&divisors, 128, 500_000.0), None);
         assert_eq!(llama3(&divisors, 64, 10_000.0), None);
-        assert_eq!(llama3(&[1.0; 32], 64, 500_000.0), Some(None));
+        assert_eq!(llama3(&[1.0; 32], 64, 500_000.0).map(settings), Some(None));
     }
 }

@@ -3,6 +3,9 @@ use crate::checkpoint::GgufFile;
 use crate::models::{Gpt2Config, LlamaConfig, TextConfig};
 use std::collections::BTreeSet;
 
+/// Problems that are listed before the rest is counted.
+const SHOWN: usize = 8;
+
 /// A tensor of a GGUF file, and what Hugging Face calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,7 +110,6 @@ pub(super) fn of(file: &GgufFile, config: &TextConfig) -> Result<Vec<ImportedTen
     if problems.is_empty() {
         return Ok(tensors);
     }
-    const SHOWN: usize = 8;
     if let Some(more) = problems.len().checked_sub(SHOWN).filter(|&more| more > 0) {
         problems.truncate(SHOWN);
         problems.push(format!("and {more} more"));
