@@ -59,7 +59,7 @@ impl Format {
         match self {
             Self::Zip | Self::Pickle => torch_conversion(path),
             Self::Hdf5 => transformers_conversion("from_tf=True"),
-            Self::Gguf => "factor the checkpoint that the GGUF file was made from".to_owned(),
+            Self::Gguf => import(path),
             Self::LfsPointer => "fetch the contents with `git lfs pull`".to_owned(),
             Self::Html => "download the file itself, not its page".to_owned(),
         }
@@ -81,8 +81,15 @@ pub(crate) fn conversion(path: &Path) -> Option<String> {
         "bin" | "pt" | "pth" | "ckpt" | "pkl" => Some(torch_conversion(path)),
         "h5" => Some(transformers_conversion("from_tf=True")),
         "msgpack" => Some(transformers_conversion("from_flax=True")),
+        "gguf" => Some(import(path)),
         _ => None,
     }
+}
+
+/// How a GGUF file becomes a folder beside it.
+fn import(path: &Path) -> String {
+    let (path, folder) = (path.display(), path.with_extension(""));
+    format!("import it first: compress import {path} --out {}", folder.display())
 }
 
 fn torch_conversion(path: &Path) -> String {

@@ -1,5 +1,6 @@
 //! What was typed.
 
+use super::language::{GenerateArguments, ImportArguments};
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
     AllocateValue, ConvSchemeValue, DtypeValue, MethodValue, SaveValue, Size, SvdValue, limit, part, positive,
@@ -51,6 +52,10 @@ pub(super) enum Command {
     Evaluate(Box<EvaluateArguments>),
     /// Say what a checkpoint holds and what factoring its layers would cost and lose
     Inspect(InspectArguments),
+    /// Make a Hugging Face folder of a GGUF file, for all that is done here
+    Import(ImportArguments),
+    /// Continue a text with a language model
+    Generate(GenerateArguments),
     /// Print a shell's completions
     Completions {
         /// The shell

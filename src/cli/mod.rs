@@ -9,6 +9,7 @@
 //! | 130 | interrupted; nothing was written, a run keeps its last state |
 
 mod arguments;
+mod language;
 mod meaning;
 mod output;
 mod training_arguments;
@@ -74,6 +75,8 @@ pub fn run() -> ExitCode {
         Some(Command::Train(arguments)) => train(&arguments, &matches),
         Some(Command::Evaluate(arguments)) => evaluate(*arguments),
         Some(Command::Inspect(arguments)) => inspect(arguments),
+        Some(Command::Import(arguments)) => language::import(arguments),
+        Some(Command::Generate(arguments)) => language::generate(arguments),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { directory }) => man(directory.as_deref()),
     };

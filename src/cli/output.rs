@@ -3,6 +3,7 @@
 use crate::commands::CommandError;
 use crate::train::RunFolder;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -99,6 +100,16 @@ pub(super) fn flush() -> io::Result<()> {
     forgive_closed_pipe(io::stdout().lock().flush())
 }
 
+/// Writes to stdout at once; says to stop when the reader of a pipe is gone.
+pub(super) fn stream(text: &str) -> io::Result<ControlFlow<()>> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error),
+    }
+}
+
 fn forgive_closed_pipe(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -126,6 +137,11 @@ pub(super) fn show_warnings() {
 
 pub(super) fn warn(message: &str) {
     let _ = writeln!(io::stderr(), "warning: {message}");
+}
+
+/// Says something beside the result.
+pub(super) fn note(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 pub(super) fn check_failed(message: &str) {

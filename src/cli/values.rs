@@ -129,6 +129,23 @@ impl From<DtypeValue> for OutputDtype {
     }
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum FloatValue {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<FloatValue> for OutputDtype {
+    fn from(value: FloatValue) -> Self {
+        match value {
+            FloatValue::F32 => Self::F32,
+            FloatValue::F16 => Self::F16,
+            FloatValue::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(super) enum ConvSchemeValue {
     /// 1 x kw, then kh x 1

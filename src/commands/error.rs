@@ -1,10 +1,10 @@
 use super::RunFileError;
 use crate::calibrate::{CalibrationError, StatisticsError};
-use crate::checkpoint::{CheckpointError, OutputError, RecordError, numeric::NumericError};
-use crate::data::{DataError, TextError};
+use crate::checkpoint::{CheckpointError, GgufError, OutputError, RecordError, numeric::NumericError};
+use crate::data::{DataError, GgufTokenizerError, TextError};
 use crate::decompose::DecomposeError;
 use crate::layers::StateError;
-use crate::models::{ArchitectureError, ConfigError, NetworkError};
+use crate::models::{ArchitectureError, ConfigError, GgufModelError, NetworkError};
 use crate::plan::PlanError;
 use crate::train::TrainError;
 use std::path::PathBuf;
@@ -16,6 +16,15 @@ pub enum CommandError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A GGUF file that cannot be read.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A GGUF file whose model is not known.
+    #[error(transparent)]
+    GgufModel(#[from] GgufModelError),
+    /// A GGUF file whose tokenizer is not known.
+    #[error(transparent)]
+    GgufTokenizer(#[from] GgufTokenizerError),
     /// What is asked for cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -182,6 +191,9 @@ impl CommandError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Checkpoint(error) => error.hint(),
+            Self::Gguf(error) => error.hint(),
+            Self::GgufModel(error) => error.hint(),
+            Self::GgufTokenizer(error) => error.hint(),
             Self::Plan(error) => error.hint(),
             Self::Output(error) => error.hint(),
             Self::Numeric { source, .. } => source.hint(),

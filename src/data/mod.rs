@@ -73,7 +73,8 @@ pub use normalization::Normalization;
 pub use options::LoaderOptions;
 pub use source::{DataSource, DataSourceError, Split};
 pub use text::{
-    LabelledText, PairBatches, ParallelSource, ParallelSourceError, SPECIAL_TOKENS, SentencePair, TextError,
-    TextFormat, TextSource, TextSourceError, TextTokenizer, WINDOW, class_names, fingerprint_of,
-    read_labelled, read_pairs, sample, token_batches, windows,
+    GgufTokenizer, GgufTokenizerError, LabelledText, PairBatches, ParallelSource, ParallelSourceError,
+    SPECIAL_TOKENS, SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextStream,
+    TextTokenizer, WINDOW, class_names, fingerprint_of, read_labelled, read_pairs, sample, token_batches,
+    windows,
 };

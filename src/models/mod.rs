@@ -39,8 +39,9 @@ mod wide;
 pub use architecture::{Architecture, ArchitectureError, Family};
 pub use network::{Model, Network, NetworkError};
 pub use text::{
-    ConfigError, EncoderConfig, EncoderFamily, Gpt2Config, Head, LlamaConfig, Stretch, Task, TextConfig,
-    TextNetwork, Tokens,
+    Arrangement, ConfigError, EncoderConfig, EncoderFamily, Generation, GgufModel, GgufModelError,
+    Gpt2Config, Head, ImportedTensor, LlamaConfig, Sampler, Sampling, Stretch, Task, TextConfig, TextNetwork,
+    Tokens,
 };
 pub use translation::{
     Encoded, KeptTokens, LengthLimit, SearchOptions, Translation, TranslationConfig, TranslationNetwork,

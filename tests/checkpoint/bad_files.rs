@@ -265,7 +265,7 @@ fn other_formats_are_named_with_the_way_out() {
         ),
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a pickled checkpoint", "torch.load("),
         (b"\x80\x05.", "a pickled checkpoint", "weights_only=True"),
-        (b"GGUF\x03\0\0\0\0\0\0", "a GGUF file", "the GGUF file was made from"),
+        (b"GGUF\x03\0\0\0\0\0\0", "a GGUF file", "import it first: compress import"),
         (b"\x89HDF\r\n\x1a\n\0\0\0", "an HDF5 file", "from_tf=True"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid",

@@ -382,7 +382,7 @@ fn a_pickled_checkpoint_comes_with_its_conversion() {
     }
     place.write("model.gguf", b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0");
     place.refuses(1, ["model.gguf", "--rank=4", "--out=out"]).stderr(
-        "error: `model.gguf` is a GGUF file, expected safetensors\nhint: factor the checkpoint that the GGUF file was made from\n",
+        "error: `model.gguf` is a GGUF file, expected safetensors\nhint: import it first: compress import model.gguf --out model\n",
     );
     place.write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n");
     place

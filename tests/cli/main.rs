@@ -3,7 +3,10 @@
 mod bad_input;
 mod checks;
 mod crash;
+#[path = "../models/gguf.rs"]
+mod gguf;
 mod harness;
+mod language;
 mod outputs;
 mod page;
 mod selection;

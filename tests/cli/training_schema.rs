@@ -98,6 +98,7 @@ pub(crate) fn assert_schema(report: &Value) {
 fn reports_are_as_the_schema_says() {
     let schema = schema();
     let scene = Scene::new();
+    crate::language::llama(&scene.place);
     let tune = ["finetune", "dense.safetensors", "--rank-ratio=0.5", "--epochs=1", "--min-accuracy=0.001"];
     let mut commands = vec![
         Scene::arguments(&tune, "run"),
@@ -111,6 +112,8 @@ fn reports_are_as_the_schema_says() {
         &["verify", "factored.safetensors", "--against=dense.safetensors"],
         &["inspect", "run/model.safetensors"],
         &["inspect", &fixture("tiny-gpt2"), "--rank=4"],
+        &["generate", &fixture("tiny-llama"), "--prompt=a"],
+        &["import", "llama.gguf", "--out=llama", "--tokenizer", &fixture("tiny-llama")],
     ] {
         commands.push(command.iter().map(|&text| text.to_owned()).chain(["-q".to_owned()]).collect());
     }

@@ -8,22 +8,22 @@ use serde::Deserialize;
 use serde_json::Value;
 
 #[derive(Deserialize)]
-struct Text {
-    name: String,
-    config: Value,
+pub(crate) struct Text {
+    pub(crate) name: String,
+    pub(crate) config: Value,
     tensors: Vec<(String, Vec<usize>)>,
-    hidden: Vec<f64>,
+    pub(crate) hidden: Vec<f64>,
     #[serde(default)]
     logits: Vec<f64>,
 }
 
-fn recorded() -> Vec<Text> {
+pub(crate) fn recorded() -> Vec<Text> {
     serde_json::from_str(include_str!("torch_text.json")).unwrap()
 }
 
 const SEQUENCES: [&[u32]; 2] = [&[7, 3, 44, 12, 9, 30, 21], &[5, 49, 8, 2]];
 
-fn tokens() -> Tokens {
+pub(crate) fn tokens() -> Tokens {
     Tokens::new(&SEQUENCES.map(<[u32]>::to_vec)).unwrap()
 }
 
@@ -32,11 +32,11 @@ impl Text {
         TextConfig::from_json(&self.config).unwrap()
     }
 
-    fn state(&self, dtype: DType) -> State {
+    pub(crate) fn state(&self, dtype: DType) -> State {
         text_state(&self.tensors, dtype)
     }
 
-    fn network(&self, dtype: DType) -> TextNetwork {
+    pub(crate) fn network(&self, dtype: DType) -> TextNetwork {
         TextNetwork::new(&self.config(), &self.state(dtype), &Device::Cpu)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
