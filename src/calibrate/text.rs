@@ -1,12 +1,15 @@
 use super::collector::Collector;
 use super::statistics::Statistics;
-use crate::data::token_batches;
+use crate::data::{token_batches, token_batches_within};
 use crate::layers::{Tape, initial};
 use crate::models::{Head, TextNetwork, Tokens};
 use candle_core::{Device, Result, Tensor};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::rc::Rc;
+
+/// Scores of the vocabulary that are held at once, where their gradients are wanted, unless one sequence has more.
+const SCORES: usize = 1 << 25;
 
 /// Hears how many of a calibration's tokens, or pictures, have been run.
 pub trait CalibrationProgress {
@@ -39,7 +42,14 @@ pub fn calibrate_text(
     let collector = Rc::new(Collector::new(network.layers(), &|_| true, seed, threads));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut samples, mut tokens) = (0, 0);
-    for (number, batch) in token_batches(sequences).into_iter().enumerate() {
+    // Scores of a large vocabulary and their gradients are what takes most memory.
+    let batches = match network.head() {
+        Head::Vocabulary if gradients => {
+            token_batches_within(sequences, SCORES / network.config().vocabulary().max(1))
+        }
+        _ => token_batches(sequences),
+    };
+    for (number, batch) in batches.into_iter().enumerate() {
         let batch: Vec<Vec<u32>> = batch.into_iter().map(|index| sequences[index].clone()).collect();
         let batch = Tokens::new(&batch)?;
         let observer: Rc<Collector> = Rc::clone(&collector);

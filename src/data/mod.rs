@@ -76,5 +76,5 @@ pub use text::{
     GgufTokenizer, GgufTokenizerError, LabelledText, PairBatches, ParallelSource, ParallelSourceError,
     SPECIAL_TOKENS, SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextStream,
     TextTokenizer, WINDOW, class_names, fingerprint_of, read_labelled, read_pairs, sample, token_batches,
-    windows,
+    token_batches_within, windows,
 };

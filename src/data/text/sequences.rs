@@ -9,6 +9,12 @@ const BATCH_TOKENS: usize = 4096;
 /// Which sequences are run together: all of them, by length.
 #[must_use]
 pub fn token_batches(sequences: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    token_batches_within(sequences, BATCH_TOKENS)
+}
+
+/// The same, of at most so many tokens together unless one sequence has more.
+#[must_use]
+pub fn token_batches_within(sequences: &[Vec<u32>], most: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&index| sequences[index].len());
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -16,7 +22,7 @@ pub fn token_batches(sequences: &[Vec<u32>]) -> Vec<Vec<usize>> {
     for index in order {
         let tokens = sequences[index].len();
         match batches.last_mut() {
-            Some(batch) if held + tokens <= BATCH_TOKENS => {
+            Some(batch) if held + tokens <= most => {
                 held += tokens;
                 batch.push(index);
             }

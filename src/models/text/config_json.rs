@@ -105,7 +105,7 @@ struct LlamaKeys {
     head_dim: Option<usize>,
     intermediate_size: usize,
     hidden_act: Activation,
-    #[serde(default)]
+    #[serde(default = "positions")]
     max_position_embeddings: usize,
     rms_norm_eps: f64,
     rope_theta: Option<f64>,
@@ -130,6 +130,11 @@ struct RopeKeys {
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
     original_max_position_embeddings: Option<f64>,
+}
+
+/// As transformers has it where a configuration says nothing.
+fn positions() -> usize {
+    2048
 }
 
 fn small_epsilon() -> f64 {
