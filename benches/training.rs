@@ -1,4 +1,4 @@
-//! A training step of ResNet-20, and what Frobenius decay costs.
+//! A training step of ResNet-20 and of an encoder, and what Frobenius decay costs.
 //!
 //! ```console
 //! $ cargo bench --bench training
@@ -10,13 +10,27 @@ use fnl::commands::{CompressOptions, compress};
 use fnl::data::Batch;
 use fnl::decompose::{Layout, Scheme};
 use fnl::layers::{State, Weight, keep_freed_memory};
-use fnl::models::{Architecture, Network};
+use fnl::models::{Architecture, Network, Task, TextConfig, TextNetwork, Tokens};
 use fnl::plan::{NoProgress, RankRule, Recipe, Rule};
-use fnl::train::{Classifier, Trainer, TrainingOptions};
+use fnl::train::{Classifier, TextBatch, TextLearner, TextTargets, Trainer, TrainingOptions};
 
 fn main() {
     keep_freed_memory();
     divan::main();
+}
+
+/// Dense tensors with the layers that are factored by default at this rank ratio.
+fn factored(dense: &State, ratio: f64) -> State {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) =
+        (folder.path().join("dense.safetensors"), folder.path().join("factored.safetensors"));
+    dense.write(&fnl::checkpoint::OutputOptions::file(&input), None).unwrap();
+    let mut recipe = Recipe::default();
+    recipe.rules.push(Rule::new(RankRule::RankRatio(ratio)));
+    let mut options = CompressOptions::new(input.to_str().unwrap().parse().unwrap(), recipe);
+    options.output = Some(output.clone());
+    compress(&options, &NoProgress).unwrap();
+    State::read(&fnl::checkpoint::Checkpoint::open_path(&output).unwrap()).unwrap()
 }
 
 /// ResNet-20 with random weights, its convolutions but the first of this rank ratio.
@@ -24,16 +38,7 @@ fn network(rank_ratio: Option<f64>) -> Network {
     let architecture: Architecture = "resnet20".parse().unwrap();
     let dense = Network::fresh(&architecture, 0, &Device::Cpu).unwrap();
     let Some(ratio) = rank_ratio else { return dense };
-    let folder = tempfile::tempdir().unwrap();
-    let (input, output) =
-        (folder.path().join("dense.safetensors"), folder.path().join("factored.safetensors"));
-    dense.state().unwrap().write(&fnl::checkpoint::OutputOptions::file(&input), None).unwrap();
-    let mut recipe = Recipe::default();
-    recipe.rules.push(Rule::new(RankRule::RankRatio(ratio)));
-    let mut options = CompressOptions::new(input.to_str().unwrap().parse().unwrap(), recipe);
-    options.output = Some(output.clone());
-    compress(&options, &NoProgress).unwrap();
-    let state = State::read(&fnl::checkpoint::Checkpoint::open_path(&output).unwrap()).unwrap();
+    let state = factored(&dense.state().unwrap(), ratio);
     Network::new(&architecture, &state, &Device::Cpu).unwrap()
 }
 
@@ -49,6 +54,34 @@ fn resnet20_step(bencher: Bencher<'_, '_>, rank_ratio: f64) {
     let images = Tensor::randn(0f32, 1.0, (128, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::from_vec((0..128u32).map(|i| i % 10).collect(), 128, &Device::Cpu).unwrap();
     let batch = [Batch { images, labels, index: 0 }];
+    for _ in 0..3 {
+        trainer.step(&batch).unwrap();
+    }
+    bencher.bench_local(|| trainer.step(&batch).unwrap());
+}
+
+/// An encoder of six layers of width 384 on 32 sequences of 128 tokens, AdamW; the rank ratio 0 is the dense network. What
+/// stands for a loss is the distance of its vectors from others.
+#[divan::bench(args = [0.0, 0.25], sample_count = 10, sample_size = 1)]
+fn encoder_step(bencher: Bencher<'_, '_>, rank_ratio: f64) {
+    // The smallest vocabulary: PyTorch's has no embedding.
+    let config = serde_json::json!({
+        "model_type": "bert", "vocab_size": 2, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
+        "intermediate_size": 1536, "hidden_act": "gelu", "max_position_embeddings": 128, "type_vocab_size": 1
+    });
+    let config = TextConfig::from_json(&config).unwrap();
+    let make = |seed| TextNetwork::fresh(&config, Task::AsItIs, seed, &Device::Cpu).unwrap();
+    let mut network = make(0);
+    if rank_ratio > 0.0 {
+        let state = factored(&network.state().unwrap(), rank_ratio);
+        network = TextNetwork::new(&config, &state, &Device::Cpu).unwrap();
+    }
+    let sequences: Vec<Vec<u32>> = (0..32).map(|i| (0..128).map(|j| (i * j + i) % 2).collect()).collect();
+    let tokens = Tokens::new(&sequences).unwrap();
+    // Scores of pairs: no teacher runs beside it.
+    let batch = [TextBatch { tokens, targets: TextTargets::Scores(vec![0.5; 16]) }];
+    let learner = TextLearner::new(network, None, &Device::Cpu);
+    let mut trainer = Trainer::new(learner, &TrainingOptions::text(), 1_000_000, &Device::Cpu).unwrap();
     for _ in 0..3 {
         trainer.step(&batch).unwrap();
     }

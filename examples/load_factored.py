@@ -8,6 +8,7 @@
 
 PATH is a safetensors file or a Hugging Face directory, in one file or in shards. Strides, padding, dilation and groups
 come from the dense model, shapes from the factors. A dense or collapsed checkpoint has no record and loads as it is.
+Narrowed heads of attention are widened with zeros, which adds nothing to what they compute.
 Code that computes with a layer's `weight` instead of calling the layer (nn.MultiheadAttention, the fast path of
 nn.TransformerEncoder) can't run a factored one. Needs torch and safetensors, and transformers for `from_factored`.
 """
@@ -123,6 +124,49 @@ def file_names(model: nn.Module) -> dict[str, str]:
     return {name: own[id(tensor)] for name, tensor in reverted.items() if id(tensor) in own} | same
 
 
+def head_width(model: nn.Module) -> int:
+    """Returns the elements of a head of a transformers model, 0 of any other."""
+    config = getattr(model, "config", None)
+    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", 0)
+    heads = getattr(config, "num_attention_heads", None) or getattr(config, "encoder_attention_heads", 0)
+    return getattr(config, "head_dim", None) or (width // heads if heads else 0)
+
+
+def widened(tensor: Tensor, shape: torch.Size, width: int, parts: list[int]) -> Tensor:
+    """Returns the narrowed heads of a weight or bias of attention with zeros behind each, as wide as those of `shape`.
+
+    `parts` are the rows, or columns, of queries, keys and values where they lie in one tensor; their heads are as many.
+    """
+    axis = next(i for i, (now, full) in enumerate(zip(tensor.shape, shape)) if now != full)
+    heads = shape[axis] // len(parts) // width
+    wide = []
+    for part in tensor.split(parts, axis):
+        rows = part.movedim(axis, 0).unflatten(0, (heads, -1))  # (heads, narrow, ...)
+        full = rows.new_zeros(heads, width, *rows.shape[2:])
+        full[:, : rows.shape[1]] = rows
+        wide.append(full.flatten(0, 1).movedim(0, axis))
+    return torch.cat(wide, axis)
+
+
+def widen_heads(model: nn.Module, tensors: dict[str, Tensor], names: dict[str, str | None]) -> dict[str, Tensor]:
+    """Returns the tensors with heads that `compress heads` narrowed as wide as the model's: zeros add nothing to a product."""
+    full, width, found = model.state_dict(), head_width(model), dict(tensors)
+    for name, own in names.items():
+        shape, tensor = full[own].shape if own in full else None, tensors[name]
+        if width == 0 or shape is None or tensor.shape == shape or tensor.dim() != len(shape):
+            continue
+        joint = re.search(r"c_attn\.(weight|bias)$", name)
+        output = tensors.get(re.sub(r"c_attn\.\w+$", "c_proj.weight", name)) if joint else None
+        axis = next(i for i, (now, whole) in enumerate(zip(tensor.shape, shape)) if now != whole)
+        size = tensor.shape[axis]
+        values = output.shape[0] if output is not None else size
+        parts = [(size - values) // 2, (size - values) // 2, values] if joint else [size]
+        heads = shape[axis] // (len(parts) * width)
+        if heads > 0 and all(0 < part <= heads * width and part % heads == 0 for part in parts):
+            found[name] = widened(tensor, shape, width, parts)
+    return found
+
+
 def load_factored(model: nn.Module, path: str | Path) -> nn.Module:
     """Swaps the factored layers of a dense `model`, loads every tensor of the checkpoint, and returns the model."""
     tensors, record = read_checkpoint(path)
@@ -134,6 +178,7 @@ def load_factored(model: nn.Module, path: str | Path) -> nn.Module:
         return next((known[n] for n in (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")) if n in known), None)
 
     names = {name: own_name(name) for name in tensors}
+    tensors = widen_heads(model, tensors, names)
     for stem, facts in record["modules"].items():
         indices = itertools.takewhile(lambda i: f"{stem}.{i}.weight" in tensors, itertools.count())
         weights = [tensors[f"{stem}.{i}.weight"] for i in indices]

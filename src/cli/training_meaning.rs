@@ -326,7 +326,7 @@ fn run_options(
             "pictures",
         )?,
         Material::Text(_) | Material::Parallel(_) => {
-            refuse(&[("--no-augment", arguments.no_augment)], "texts")?
+            refuse(&[("--no-augment", arguments.no_augment)], "texts")?;
         }
     }
     Ok(run)

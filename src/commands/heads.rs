@@ -309,7 +309,9 @@ fn splice(
     let mut values = Vec::with_capacity(total * columns);
     let mut push = |row: faer::RowRef<'_, f64>| values.extend(row.iter());
     (0..part.start).for_each(|row| push(whole.row(row)));
-    heads.iter().for_each(|head| (0..head.nrows()).for_each(|row| push(head.row(row))));
+    for head in heads {
+        (0..head.nrows()).for_each(|row| push(head.row(row)));
+    }
     (part.start + count..whole.nrows()).for_each(|row| push(whole.row(row)));
     if part.axis == 0 {
         return replace(state, &part.name, &[total, columns], &values);

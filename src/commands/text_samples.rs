@@ -64,8 +64,8 @@ fn class(known: &[String], name: &str) -> Option<usize> {
 
 /// The names of the classes that a configuration knows, in order.
 pub(super) fn known_classes(json: &Value) -> Vec<String> {
-    let named = json.get("id2label").and_then(Value::as_object);
-    let mut names: Vec<(usize, String)> = named
+    let classes = json.get("id2label").and_then(Value::as_object);
+    let mut names: Vec<(usize, String)> = classes
         .into_iter()
         .flatten()
         .filter_map(|(number, name)| Some((number.parse().ok()?, name.as_str()?.to_owned())))
