@@ -64,7 +64,7 @@ fn sentence(i: usize, good: bool) -> String {
 fn data(place: &Place) {
     std::fs::create_dir_all(place.join("data")).unwrap();
     let write = |name: &str, lines: Vec<String>| {
-        std::fs::write(place.join("data").join(name), lines.join("\n")).unwrap()
+        std::fs::write(place.join("data").join(name), lines.join("\n")).unwrap();
     };
     for (split, count) in [("train", 40), ("dev", 12)] {
         write(
@@ -121,13 +121,13 @@ fn classes_are_learned_into_a_folder_that_is_evaluated() {
     assert_eq!(config["id2label"], json!({"0": "down", "1": "up"}));
     assert!(config["factorization"]["modules"]["bert.encoder.layer.0.output.dense"].is_object());
     let run =
-        place.run(&["evaluate", "run", "--data=classes:data", "--min-accuracy=0.9", "--json", "--quiet"]);
+        place.run(["evaluate", "run", "--data=classes:data", "--min-accuracy=0.9", "--json", "--quiet"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     assert!(report["measured"]["classes"]["accuracy"].as_f64().unwrap() >= 0.9);
     // the result is fine-tuned on, dense after collapsing too
     let (code, _, stderr) = {
-        let run = place.run(&[
+        let run = place.run([
             "finetune",
             "run",
             "--data=classes:data",
@@ -140,7 +140,7 @@ fn classes_are_learned_into_a_folder_that_is_evaluated() {
     assert_eq!(code, Some(0), "{stderr}");
     let config: Value = serde_json::from_str(&place.text("more/config.json")).unwrap();
     assert!(config.get("factorization").is_none());
-    let run = place.run(&["evaluate", "more", "--data=classes:data", "--min-accuracy=0.9", "--quiet"]);
+    let run = place.run(["evaluate", "more", "--data=classes:data", "--min-accuracy=0.9", "--quiet"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 

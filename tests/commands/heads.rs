@@ -31,7 +31,7 @@ fn write(folder: &Path, config: &Value) {
     let network = TextNetwork::build(&parsed, &builder, Task::AsItIs, &Device::Cpu).unwrap();
     let mut state = network.state().unwrap();
     for (index, (name, stored)) in state.tensors.iter_mut().enumerate() {
-        if let (true, Stored::Floating { tensor, .. }) = (name.ends_with(".bias"), stored) {
+        if let (true, Stored::Floating { tensor, .. }) = (name.rsplit('.').next() == Some("bias"), stored) {
             let count = tensor.elem_count();
             let values: Vec<f32> = (0..count).map(|i| ((5 * i + index) % 7) as f32 / 7.0 - 0.4).collect();
             *tensor = Tensor::from_vec(values, count, &Device::Cpu).unwrap();
