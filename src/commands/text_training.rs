@@ -180,6 +180,7 @@ fn refuse_of_pictures(options: &FinetuneOptions) -> Result<(), CommandError> {
 
 /// The files that are learned from and measured on.
 fn files(data: &TextSource, run: &RunOptions) -> Result<[PathBuf; 2], CommandError> {
+    let train = data.file(true)?;
     let test = match &run.test_data {
         Some(Material::Text(test)) if test.format == data.format => test.file(false)?,
         Some(other) => {
@@ -192,7 +193,7 @@ fn files(data: &TextSource, run: &RunOptions) -> Result<[PathBuf; 2], CommandErr
             return Err(CommandError::Usage(problem));
         }
     };
-    Ok([data.file(true)?, test])
+    Ok([train, test])
 }
 
 /// The network that is learned from, and what tells it from others.

@@ -86,9 +86,11 @@ impl TextSource {
     ///
     /// # Errors
     ///
+    /// - [`TextError::Read`] when nothing is there;
     /// - [`TextError::Missing`] when a folder does not hold it
     pub fn file(&self, train: bool) -> Result<PathBuf, TextError> {
-        if !self.path.is_dir() {
+        let found = fs::metadata(&self.path).map_err(TextError::read(&self.path))?;
+        if !found.is_dir() {
             return Ok(self.path.clone());
         }
         let names: &[&str] = match (self.format, train) {
