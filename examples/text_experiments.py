@@ -65,7 +65,7 @@ def translation(options: argparse.Namespace) -> list[Run]:
         runs.append(Run("dense, FD on products", f"dense-products-{seed}", (*common, *decays("weight", "frobenius")), column))
         for ratio in ("0.5", "0.25"):
             # feed-forward layers; attention's own factors are its heads
-            target = ("--rank-ratio", ratio, "--target", "*fc*")
+            target = ("--rank-ratio", ratio, "--target", "**.fc*")
             for init, start in (("default", ""), ("spectral", "SI")):
                 for decay, (linear, products, decayed) in {
                     "weight": ("weight", "weight", ""),
@@ -88,7 +88,7 @@ def masked(options: argparse.Namespace) -> list[Run]:
         for init, start in (("default", ""), ("spectral", "SI")):
             for decay, decayed in (("weight", ""), ("frobenius", "FD")):
                 what = " and ".join(filter(None, (start, decayed))) or "neither"
-                arguments = (*common, "--rank-ratio", "0.5", "--target", "*attention*", "--init", init, "--factor-decay", decay)
+                arguments = (*common, "--rank-ratio", "0.5", "--target", "**.attention.**", "--init", init, "--factor-decay", decay)
                 runs.append(Run(what, f"{init}-{decay}-{seed}", arguments, column))
     return runs
 
