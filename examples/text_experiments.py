@@ -7,7 +7,7 @@
     python text_experiments.py language    --data DIR --out DIR --checkpoint smollm2
     python text_experiments.py translation --tables
 
-`sst2` fine-tunes a sentence encoder on SST-2, dense and with half and a quarter of its layers' parameters, from plain (SI) and from calibrated
+`sst2` fine-tunes a sentence encoder on 16384 sentences of SST-2, dense and with half and a quarter of its layers' parameters, from plain (SI) and from calibrated
 factors, with Frobenius decay (FD) and with weight decay. `similarity` learns the dense network's vectors of STS-B's sentences, without labels. `translation` trains a small Marian
 on Multi30k de-en from scratch at rank ratio 0.5 and 0.25: with default or spectral initialization, with weight decay, with FD on linear layers, and with FD
 on queries with keys and outputs with values too. `masked` trains a small BERT on WikiText-2, its attention factored at rank ratio 0.5. `language`
@@ -28,7 +28,7 @@ from experiments import CHECKPOINT, CONFIG, DATA, Experiment, Run, main
 def sst2(options: argparse.Namespace) -> list[Run]:
     runs = []
     for seed in range(options.seeds or 2):
-        common = ("--epochs", str(options.epochs or 2), "--seed", str(seed))
+        common = ("--train-limit", "16384", "--epochs", str(options.epochs or 2), "--seed", str(seed))
         column = {f"seed {seed}": -1}
         runs.append(Run("dense", f"dense-{seed}", ("finetune", CHECKPOINT, *common), column))
         for keep in ("0.5", "0.25"):

@@ -49,7 +49,8 @@ fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe,
     if let Some(scheme) = arguments.conv_scheme {
         recipe.conv_scheme = scheme.into();
     }
-    calibrate(&mut recipe, &arguments.calibration)?;
+    let given = calibration(&arguments.calibration, arguments.overwrite);
+    calibrate(&mut recipe, &arguments.calibration, &given)?;
     recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
     select(&mut recipe, &arguments.selection, None, matches)?;
     Ok(recipe)
@@ -66,8 +67,12 @@ pub(super) fn calibration(arguments: &CalibrationArguments, overwrite: bool) -> 
 }
 
 /// Adds to a recipe what the flags say of methods that know the data.
-pub(super) fn calibrate(recipe: &mut Recipe, arguments: &CalibrationArguments) -> Result<(), Failure> {
-    let calibrated = arguments.calibrate.is_some() || arguments.statistics.is_some();
+pub(super) fn calibrate(
+    recipe: &mut Recipe,
+    arguments: &CalibrationArguments,
+    given: &CalibrationOptions,
+) -> Result<(), Failure> {
+    let calibrated = given.is_given();
     match arguments.method {
         Some(method) => recipe.method = method.into(),
         None if calibrated && recipe.method == Method::Plain => recipe.method = Method::Fisher,
@@ -80,8 +85,8 @@ pub(super) fn calibrate(recipe: &mut Recipe, arguments: &CalibrationArguments) -
         let missing = "there is no calibration: --calibrate text:FILE or cifar10:DIR runs the model";
         return if stray { Err(Failure::usage(missing.to_owned())) } else { Ok(()) };
     }
-    let pictures = matches!(arguments.calibrate, Some(Material::Images(_)));
-    match (&arguments.calibrate, arguments.calibration_tokens, arguments.calibration_images) {
+    let pictures = matches!(given.data, Some(Material::Images(_)));
+    match (&given.data, arguments.calibration_tokens, arguments.calibration_images) {
         (Some(Material::Images(_)), Some(_), _) => {
             return Err(Failure::usage("--calibration-tokens says nothing of pictures".to_owned()));
         }

@@ -9,6 +9,7 @@
 //! | 130 | interrupted; nothing was written, a run keeps its last state |
 
 mod arguments;
+mod evaluate_meaning;
 mod language;
 mod meaning;
 mod output;
@@ -25,13 +26,13 @@ use arguments::{
     Cli, CollapseArguments, Command, CompressArguments, HeadsArguments, InspectArguments, VerifyArguments,
 };
 use clap::{CommandFactory, FromArgMatches};
+use evaluate_meaning::Evaluate;
 use output::{Failure, print};
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
-use training_meaning::Evaluate;
 
 /// A check that was asked for does not hold.
 const CHECK_FAILED: u8 = 3;
@@ -238,7 +239,7 @@ fn finished(report: &report::TrainingReport, json: bool) -> Result<ExitCode, Fai
 fn evaluate(arguments: EvaluateArguments) -> Result<ExitCode, Failure> {
     let (quiet, json) = (arguments.quiet, arguments.json);
     let progress = training_progress(quiet);
-    let (text, checks) = match training_meaning::evaluate_options(arguments)? {
+    let (text, checks) = match evaluate_meaning::evaluate_options(arguments)? {
         Evaluate::Images(options) => {
             let report = commands::evaluate(&options, &*progress)?;
             (if json { report.to_json() } else { report.to_text() }, report.checks)

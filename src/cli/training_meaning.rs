@@ -1,16 +1,15 @@
-//! What was typed for networks that are trained or measured means.
+//! What was typed for networks that are trained means.
 
 use super::arguments::SelectionArguments;
 use super::meaning::{self, no_rank};
 use super::output::Failure;
 use super::training_arguments::{
-    EvaluateArguments, ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue,
-    ResultValue, RunArguments, SchemeValue, TrainArguments,
+    ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue, ResultValue,
+    RunArguments, SchemeValue, TrainArguments,
 };
 use crate::checkpoint::Source;
 use crate::commands::{
-    Blueprint, DeviceName, EvaluateOptions, EvaluateTextOptions, EvaluateTranslationOptions, FinetuneOptions,
-    Initialization, Keep, RunFile, RunOptions, TextBlueprint, TrainOptions,
+    Blueprint, FinetuneOptions, Initialization, Keep, RunFile, RunOptions, TextBlueprint, TrainOptions,
 };
 use crate::data::{Augmentation, Material, TextFormat};
 use crate::decompose::Scheme;
@@ -44,7 +43,7 @@ pub(super) fn finetune_options(
         (calibration.data, calibration.statistics) = (file.calibrate.clone(), file.statistics.clone());
     }
     match &mut recipe {
-        Some(recipe) => meaning::calibrate(recipe, &arguments.calibration)?,
+        Some(recipe) => meaning::calibrate(recipe, &arguments.calibration, &calibration)?,
         None if calibration.is_given() || arguments.calibration.method.is_some() => {
             return Err(Failure::usage(no_rank("calibration is about factors, and no layer gets a rank")));
         }
@@ -94,83 +93,8 @@ pub(super) fn train_options(
     Ok(options)
 }
 
-/// What is measured: a network for pictures, or one for text.
-pub(super) enum Evaluate {
-    Images(EvaluateOptions),
-    Text(EvaluateTextOptions),
-    Translation(EvaluateTranslationOptions),
-}
-
-pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate, Failure> {
-    let execution = arguments.execution.map_or(Execution::Auto, Execution::from);
-    let of_text = [
-        ("--window", arguments.window.is_some()),
-        ("--min-spearman", arguments.min_spearman.is_some()),
-        ("--max-perplexity", arguments.max_perplexity.is_some()),
-    ];
-    let of_translation = [
-        ("--beam", arguments.beam.is_some()),
-        ("--length-penalty", arguments.length_penalty.is_some()),
-        ("--min-bleu", arguments.min_bleu.is_some()),
-    ];
-    let of_images = [
-        ("--arch", arguments.arch.is_some()),
-        ("--batch-size", arguments.batch_size.is_some()),
-        ("--workers", arguments.workers.is_some()),
-        ("--device", arguments.device != DeviceName::Cpu),
-    ];
-    match arguments.data {
-        Material::Images(data) => {
-            refuse(&of_text, "pictures")?;
-            refuse(&of_translation, "pictures")?;
-            let mut options = EvaluateOptions::new(arguments.checkpoint, data);
-            options.architecture = arguments.arch;
-            options.batch_size = arguments.batch_size.unwrap_or(options.batch_size);
-            options.limit = arguments.limit;
-            options.execution = execution;
-            options.device = arguments.device;
-            options.workers = arguments.workers;
-            options.min_accuracy = arguments.min_accuracy;
-            Ok(Evaluate::Images(options))
-        }
-        Material::Text(data) => {
-            refuse(&of_images, "text")?;
-            refuse(&of_translation, "text that is not translated")?;
-            let [window, min_spearman, max_perplexity] = of_text;
-            let min_accuracy = ("--min-accuracy", arguments.min_accuracy.is_some());
-            let (others, what): (&[_], _) = match data.format {
-                TextFormat::Stsb => (&[min_accuracy, window, max_perplexity], "pairs of sentences"),
-                TextFormat::Text => (&[min_accuracy, min_spearman], "a text"),
-                _ => (&[window, min_spearman, max_perplexity], "texts with classes"),
-            };
-            refuse(others, what)?;
-            let mut options = EvaluateTextOptions::new(arguments.checkpoint, data);
-            options.limit = arguments.limit;
-            options.window = arguments.window;
-            options.execution = execution;
-            options.min_accuracy = arguments.min_accuracy;
-            options.min_spearman = arguments.min_spearman;
-            options.max_perplexity = arguments.max_perplexity;
-            Ok(Evaluate::Text(options))
-        }
-        Material::Parallel(data) => {
-            refuse(&of_images, "translations")?;
-            let [window, min_spearman, _] = of_text;
-            refuse(&[window, min_spearman], "translations")?;
-            let mut options = EvaluateTranslationOptions::new(arguments.checkpoint, data);
-            options.limit = arguments.limit;
-            options.search.beams = arguments.beam.unwrap_or(options.search.beams);
-            options.search.length_penalty = arguments.length_penalty.unwrap_or(options.search.length_penalty);
-            options.execution = execution;
-            options.min_bleu = arguments.min_bleu;
-            options.max_perplexity = arguments.max_perplexity;
-            Ok(Evaluate::Translation(options))
-        }
-    }
-}
-
 /// Refuses flags that are about something else.
-fn refuse(flags: &[(&str, bool)], what: &str) -> Result<(), Failure> {
+pub(super) fn refuse(flags: &[(&str, bool)], what: &str) -> Result<(), Failure> {
     match flags.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(Failure::usage(format!("{flag} says nothing of {what}"))),
         None => Ok(()),
@@ -311,25 +235,46 @@ fn run_options(
     run.min_spearman = arguments.min_spearman.or(file.min_spearman);
     run.max_perplexity = arguments.max_perplexity.or(file.max_perplexity);
     run.test_data = arguments.test_data.clone().or_else(|| file.test_data.clone());
-    let of_states = run.training.distillation.is_some_and(|distillation| distillation.hidden > 0.0);
+    refuse_of_others(arguments, &run)?;
+    Ok(run)
+}
+
+/// Refuses what says nothing of a run's data.
+fn refuse_of_others(arguments: &RunArguments, run: &RunOptions) -> Result<(), Failure> {
+    let training = &run.training;
+    let of_states = training.distillation.is_some_and(|distillation| distillation.hidden > 0.0);
+    let hidden = ("--teacher-hidden", of_states);
+    let window = ("--window", training.window.is_some());
+    let accuracy = ("--min-accuracy", run.min_accuracy.is_some());
+    let spearman = ("--min-spearman", run.min_spearman.is_some());
+    let perplexity = ("--max-perplexity", run.max_perplexity.is_some());
+    let smoothing = ("--label-smoothing", arguments.label_smoothing.is_some());
+    let of_pictures = [("--no-augment", arguments.no_augment), ("--workers", arguments.workers.is_some())];
     match &run.data {
-        Material::Images(_) => refuse(
-            &[
-                ("--test-data", run.test_data.is_some()),
-                ("--window", run.training.window.is_some()),
-                ("--teacher-hidden", of_states),
+        Material::Images(_) => {
+            let products = [
                 ("--query-key-decay", arguments.query_key_decay.is_some()),
                 ("--output-value-decay", arguments.output_value_decay.is_some()),
-                ("--min-spearman", run.min_spearman.is_some()),
-                ("--max-perplexity", run.max_perplexity.is_some()),
-            ],
-            "pictures",
-        )?,
-        Material::Text(_) | Material::Parallel(_) => {
-            refuse(&[("--no-augment", arguments.no_augment)], "texts")?;
+            ];
+            refuse(&products, "pictures")?;
+            refuse(
+                &[("--test-data", run.test_data.is_some()), window, hidden, spearman, perplexity],
+                "pictures",
+            )
+        }
+        Material::Text(source) => {
+            refuse(&of_pictures, "texts")?;
+            match source.format {
+                TextFormat::Stsb => refuse(&[window, accuracy, perplexity, smoothing], "pairs of sentences"),
+                TextFormat::Text => refuse(&[spearman], "a text"),
+                _ => refuse(&[window, spearman, perplexity], "texts with classes"),
+            }
+        }
+        Material::Parallel(_) => {
+            refuse(&of_pictures, "texts")?;
+            refuse(&[window, hidden, spearman], "translations")
         }
     }
-    Ok(run)
 }
 
 /// Sets what a flag says, and leaves the rest.

@@ -63,7 +63,7 @@ pub fn generate(
         return unfit(format!("`{kind}` reads in both directions, and continues no text"));
     }
     let tokenizer = TextTokenizer::open(checkpoint.root(), usize::MAX)?;
-    let mut prompt = tokenizer.encode(std::slice::from_ref(&options.prompt))?.concat();
+    let mut prompt = tokenizer.encode_prompt(&options.prompt)?;
     if prompt.is_empty() {
         // a text begins somewhere
         prompt.extend(tokens_of(json, "bos_token_id").first());

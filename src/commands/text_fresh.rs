@@ -24,7 +24,7 @@ pub(super) fn train_text(
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
     let data = &options.run.data;
-    let tokenizer = tokenizer(data, blueprint)?;
+    let (tokenizer, tokenizer_file) = tokenizer(data, blueprint)?;
     let mut json = match &blueprint.config {
         Some(path) => read_json(&file_in(path, "config.json"))?,
         None if matches!(data, Material::Parallel(_)) => {
@@ -65,9 +65,9 @@ pub(super) fn train_text(
     let folder = tempfile::tempdir().map_err(failed(&std::env::temp_dir()))?;
     let at = |name: &str| folder.path().join(name);
     state.write(&OutputOptions::file(&at("model.safetensors")), None)?;
-    let config_text = serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
-    for (name, text) in [("config.json", config_text), ("tokenizer.json", tokenizer.to_json()?)] {
-        std::fs::write(at(name), text).map_err(failed(&at(name)))?;
+    let config_file = (serde_json::to_string_pretty(&json).unwrap_or_default() + "\n").into_bytes();
+    for (name, bytes) in [("config.json", config_file), ("tokenizer.json", tokenizer_file)] {
+        std::fs::write(at(name), bytes).map_err(failed(&at(name)))?;
     }
     drop(state);
     let source = Source::Path(folder.path().to_owned());
@@ -82,24 +82,27 @@ pub(super) fn train_text(
     }
 }
 
-/// The tokenizer that is named, or one that is learned from the training texts.
-fn tokenizer(data: &Material, blueprint: &TextBlueprint) -> Result<TextTokenizer, CommandError> {
+/// The tokenizer that is named, or one that is learned from the training texts, and its file.
+fn tokenizer(data: &Material, blueprint: &TextBlueprint) -> Result<(TextTokenizer, Vec<u8>), CommandError> {
     if let Some(path) = &blueprint.tokenizer {
         if blueprint.vocabulary.is_some() {
             let problem =
                 "a tokenizer that is there has its vocabulary: --vocabulary is for one that is learned";
             return Err(CommandError::Usage(problem.to_owned()));
         }
-        let file = file_in(path, "tokenizer.json");
-        let folder = file.parent().unwrap_or(Path::new("."));
-        return Ok(TextTokenizer::open(folder, usize::MAX)?);
+        let path = file_in(path, "tokenizer.json");
+        let failed = |source| CommandError::SideFile { what: "can't read", path: path.clone(), source };
+        let file = std::fs::read(&path).map_err(failed)?;
+        return Ok((TextTokenizer::from_bytes(&file, &path)?, file));
     }
     let texts: Vec<String> = match data {
         Material::Parallel(data) => data.pairs(true)?.into_iter().flatten().collect(),
         Material::Text(data) => data.texts()?,
         Material::Images(_) => Vec::new(),
     };
-    Ok(TextTokenizer::learn(&texts, blueprint.vocabulary.unwrap_or(VOCABULARY))?)
+    let tokenizer = TextTokenizer::learn(&texts, blueprint.vocabulary.unwrap_or(VOCABULARY))?;
+    let file = tokenizer.to_json()?.into_bytes();
+    Ok((tokenizer, file))
 }
 
 /// A file, or the one of that name in a folder.

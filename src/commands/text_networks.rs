@@ -1,6 +1,7 @@
 //! Networks for text, opened and made ready for what they are to learn.
 
 use super::CommandError;
+use super::text_samples::known_classes;
 use crate::checkpoint::{Checkpoint, Record, Source};
 use crate::layers::{Builder, Execution, State};
 use crate::models::{EncoderFamily, Task, TextConfig, TextNetwork, TranslationConfig};
@@ -31,13 +32,14 @@ pub(super) fn translation_config(
     Ok((json, config))
 }
 
-/// A checkpoint's network, as it is.
-pub(super) fn open(source: &Source, device: &Device) -> Result<(State, TextNetwork), CommandError> {
+/// A checkpoint's configuration and its network, as they are.
+pub(super) fn open(source: &Source, device: &Device) -> Result<(Value, State, TextNetwork), CommandError> {
     let checkpoint = Checkpoint::open(source)?;
-    let (_, config) = config(&checkpoint)?;
+    let (json, config) = config(&checkpoint)?;
+    let json = json.clone();
     let state = State::read(&checkpoint)?;
     let network = build(&config, &state, Task::AsItIs, Execution::Auto, device)?;
-    Ok((state, network))
+    Ok((json, state, network))
 }
 
 /// The network of tensors.
@@ -68,6 +70,7 @@ impl Classifying {
         classes: &[String],
         seed: u64,
     ) -> Result<Self, CommandError> {
+        let known = known_classes(json);
         let mut json = json.clone();
         let config = TextConfig::from_json(&json)?;
         let TextConfig::Encoder(encoder) = &config else {
@@ -100,11 +103,12 @@ impl Classifying {
         let config = TextConfig::from_json(&json)?;
         let fresh = TextNetwork::fresh(&config, Task::Classification, seed, &Device::Cpu)?.state()?;
         // A head for other classes says nothing of these.
-        for (name, tensor) in &fresh.tensors {
-            if state.tensors.get(name).is_some_and(|stored| stored.shape() != tensor.shape())
-                && !name.starts_with(&format!("{prefix}."))
-            {
-                state.tensors.swap_remove(name);
+        if known != classes {
+            let own = format!("{prefix}.");
+            state.tensors.retain(|name, _| name.starts_with(&own) || !is_of_classes(name));
+            state.modules.retain(|name, _| name.starts_with(&own) || !is_of_classes(name));
+            if let Some(record) = &mut record {
+                record.modules.retain(|name, _| name.starts_with(&own) || !is_of_classes(name));
             }
         }
         for (name, tensor) in fresh.tensors {
@@ -116,5 +120,48 @@ impl Classifying {
             }
         }
         Ok(Self { state, record, json, config })
+    }
+}
+
+/// Whether a tensor or a module belongs to a head for classes, of any of the families.
+fn is_of_classes(name: &str) -> bool {
+    ["classifier", "pre_classifier"].iter().any(|head| name.split('.').next() == Some(head))
+}
+
+/// Removes copies of tied tensors that lie beside them: training would move on one of them alone, and transformers ties
+/// what is missing.
+pub(super) fn without_copies(state: &mut State, json: &Value) {
+    let usual = !matches!(
+        json.get("model_type").and_then(Value::as_str),
+        Some("llama" | "mistral" | "qwen2" | "qwen3")
+    );
+    if !json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(usual) {
+        return;
+    }
+    const PAIRS: [(&str, &str); 11] = [
+        ("lm_head.weight", "transformer.wte.weight"),
+        ("lm_head.weight", "wte.weight"),
+        ("lm_head.weight", "model.embed_tokens.weight"),
+        ("lm_head.weight", "model.shared.weight"),
+        ("model.encoder.embed_tokens.weight", "model.shared.weight"),
+        ("model.decoder.embed_tokens.weight", "model.shared.weight"),
+        ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
+        ("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    ];
+    let more = [("lm_head.decoder.bias", "lm_head.bias"), ("predictions.decoder.bias", "predictions.bias")];
+    for (copy, owner) in PAIRS.into_iter().chain(more) {
+        let of = |name: &str| state.tensors.get(name).and_then(|stored| stored.tensor()).cloned();
+        let (Some(one), Some(other)) = (of(copy), of(owner)) else { continue };
+        let equal = one.dims() == other.dims()
+            && one
+                .sub(&other)
+                .and_then(|difference| difference.abs()?.sum_all()?.to_scalar::<f32>())
+                .is_ok_and(|distance| distance == 0.0);
+        if equal {
+            state.tensors.shift_remove(copy);
+        }
     }
 }

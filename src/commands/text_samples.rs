@@ -113,6 +113,18 @@ pub(super) fn translation_pairs(
     Ok(TranslationPairs { sources, targets, references })
 }
 
+/// The classes that a network learns: those of its head in the head's order, where the data have the same names, or numbers
+/// for them; the data's own otherwise.
+pub(super) fn classes_for(data: Vec<String>, head: Head, json: &Value) -> Vec<String> {
+    let known = known_classes(json);
+    if head != Head::Classes || known.len() != data.len() {
+        return data;
+    }
+    let same = data.iter().all(|name| known.contains(name));
+    let numbered = data.iter().enumerate().all(|(index, name)| *name == index.to_string());
+    if same || numbered { known } else { data }
+}
+
 /// What texts become samples by.
 pub(super) struct Reading<'a> {
     pub(super) aim: &'a TextAim,

@@ -3,7 +3,7 @@
 use super::finetune::{FinetuneOptions, factored};
 use super::preparation::Place;
 use super::text_networks::{self, Classifying};
-use super::text_samples::{Reading, aim, classes, translation_pairs};
+use super::text_samples::{Reading, aim, classes, classes_for, known_classes, translation_pairs};
 use super::training::{self, Ready, RunOptions, extend};
 use super::{CommandError, Initialization, RunFile, side_files};
 use crate::checkpoint::{Checkpoint, Record};
@@ -55,22 +55,29 @@ pub(super) fn train_on_text(
     let tokenizer = TextTokenizer::open(checkpoint.root(), config.longest())?;
     let head = TextNetwork::head_of(&config, &read);
     let aim = aim(data.format, head, &config, &tokenizer)?;
-    let names = if matches!(aim, TextAim::Classes) { classes(&files[0])? } else { Vec::new() };
+    let names = if matches!(aim, TextAim::Classes) {
+        classes_for(classes(&files[0])?, head, json)
+    } else {
+        Vec::new()
+    };
     let window = training.window.unwrap_or(WINDOW).min(config.longest());
     let reading = Reading { aim: &aim, tokenizer: &tokenizer, config: &config, classes: &names, window };
     let train = reading.samples(data, &files[0], training.train_limit)?;
     let test = reading.samples(data, &files[1], training.test_limit)?;
-    let teacher = teacher(run, &aim, &config, names.len(), &place)?;
+    let teacher = teacher(run, &aim, &config, &names, &place)?;
     let mut origin = json!({
         "command": command,
         "initialization": initialization,
         "checkpoint": read.fingerprint()?,
+        "config": json,
+        "calibration": calibration_origin(options),
         "recipe": options.recipe.as_ref().map(crate::plan::Recipe::to_json),
         "train_data": fingerprint(&train),
         "test_data": fingerprint(&test),
         "options": training,
     });
-    let (state, record) = factored(options, &checkpoint, read, initialization, factoring_progress)?;
+    let (mut state, record) = factored(options, &checkpoint, read, initialization, factoring_progress)?;
+    text_networks::without_copies(&mut state, json);
     let mut start = Classifying { state, record, json: json.clone(), config: config.clone() };
     let mut task = Task::AsItIs;
     if matches!(aim, TextAim::Classes) {
@@ -135,6 +142,13 @@ pub(super) fn train_on_translations(
                 let problem = format!("the teacher knows {taught} tokens, the network {own}");
                 return Err(CommandError::Unfit { problems: vec![problem] });
             }
+            if (taught.start, taught.end, taught.pad) != (config.start, config.end, config.pad)
+                || taught.positions < config.positions
+            {
+                let problem =
+                    "the teacher begins, ends or pads differently, or takes fewer tokens".to_owned();
+                return Err(CommandError::Unfit { problems: vec![problem] });
+            }
             let state = State::read(&checkpoint)?;
             let network = TranslationNetwork::new(&taught, &state, &place.device)?;
             Some((state.fingerprint()?, network))
@@ -147,13 +161,16 @@ pub(super) fn train_on_translations(
         "command": command,
         "initialization": initialization,
         "checkpoint": read.fingerprint()?,
+        "config": json,
+        "calibration": calibration_origin(options),
         "recipe": options.recipe.as_ref().map(crate::plan::Recipe::to_json),
         "train_data": of_pairs(&train),
         "test_data": of_pairs(&test),
         "teacher": teacher.as_ref().map(|(fingerprint, _)| fingerprint),
         "options": training,
     });
-    let (template, record) = factored(options, &checkpoint, read, initialization, factoring_progress)?;
+    let (mut template, record) = factored(options, &checkpoint, read, initialization, factoring_progress)?;
+    text_networks::without_copies(&mut template, &json);
     let network = build(&template)?;
     let side_files = model_files(&checkpoint, &json, record.as_ref(), run.save)?;
     let learner = TranslationLearner::new(network, teacher.map(|(_, network)| network));
@@ -201,7 +218,7 @@ fn teacher(
     run: &RunOptions,
     aim: &TextAim,
     config: &TextConfig,
-    classes: usize,
+    classes: &[String],
     place: &Place,
 ) -> Result<Option<(String, TextNetwork)>, CommandError> {
     let Some(source) = &run.teacher else {
@@ -212,19 +229,35 @@ fn teacher(
         }
         return Ok(None);
     };
-    let (state, network) = text_networks::open(source, &place.device)?;
+    let (json, state, network) = text_networks::open(source, &place.device)?;
     let mut problems = Vec::new();
     let (own, taught) = (config.vocabulary(), network.config().vocabulary());
     if own != taught {
         problems.push(format!("the teacher knows {taught} tokens, the network {own}"));
     }
+    let (own, taught) = (config.longest(), network.config().longest());
+    if taught < own {
+        problems.push(format!("the teacher takes {taught} tokens, the network {own}"));
+    }
+    let hidden = run.training.distillation.is_some_and(|distillation| distillation.hidden > 0.0);
+    let (own, taught) = (config.width(), network.config().width());
+    if own != taught && (hidden || matches!(aim, TextAim::Similarity | TextAim::Vectors)) {
+        problems.push(format!("the teacher's vectors have {taught} elements, the network's {own}"));
+    }
+    let (own, taught) = (config.layers(), network.config().layers());
+    if own != taught && hidden {
+        problems
+            .push(format!("the teacher has {taught} layers, the network {own}: their hidden states differ"));
+    }
     if matches!(aim, TextAim::Classes) {
-        match (network.head(), network.config()) {
-            (Head::Classes, TextConfig::Encoder(teacher)) if teacher.labels == classes => {}
-            (Head::Classes, TextConfig::Encoder(teacher)) => {
-                problems.push(format!("the teacher has {} classes, the data {classes}", teacher.labels));
-            }
-            _ => problems.push("the teacher has no head for classes".to_owned()),
+        let known = known_classes(&json);
+        // Names that say nothing are no contradiction.
+        let unnamed = known.iter().all(|name| name.starts_with("LABEL_"));
+        if network.head() != Head::Classes {
+            problems.push("the teacher has no head for classes".to_owned());
+        } else if known.len() != classes.len() || (known != classes && !unnamed) {
+            let (known, classes) = (known.join(", "), classes.join(", "));
+            problems.push(format!("the teacher's classes are {known}, the network's {classes}"));
         }
     }
     let wanted = matches!(aim, TextAim::NextToken | TextAim::MaskedToken(_));
@@ -236,6 +269,15 @@ fn teacher(
     } else {
         Err(CommandError::Unfit { problems })
     }
+}
+
+/// What a run's factors were calibrated on, for what tells it from others.
+fn calibration_origin(options: &FinetuneOptions) -> Value {
+    let given = &options.calibration;
+    json!({
+        "data": given.data.as_ref().map(ToString::to_string),
+        "statistics": given.statistics.as_ref().map(|path| path.display().to_string()),
+    })
 }
 
 /// A number for samples, in hexadecimal.

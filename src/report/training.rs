@@ -268,7 +268,7 @@ impl TrainingReport {
 fn best(epochs: &[EpochMetrics]) -> Option<BestEpoch> {
     let mut best: Option<&EpochMetrics> = None;
     for epoch in epochs.iter().filter(|epoch| epoch.merit().is_finite()) {
-        if best.is_none_or(|best| epoch.merit() > best.merit()) {
+        if best.is_none_or(|best| epoch.is_better_than(best.merit(), best.test_loss)) {
             best = Some(epoch);
         }
     }

@@ -47,11 +47,31 @@ pub fn correct(logits: &Tensor, labels: &[u32]) -> Result<Correct> {
     for (row, &label) in rows.iter().zip(labels) {
         let label = label as usize;
         let Some(&own) = row.get(label) else { bail!("label {label} is not below {k} classes") };
-        // Everything that is not certainly below stands before it.
-        let before = |&(j, &x): &(usize, &f32)| j != label && !(x < own || (x == own && j > label));
-        let rank = row.iter().enumerate().filter(before).count();
+        let rank = before(row, label, own).count();
         count.top1 += usize::from(rank == 0 && !own.is_nan());
         count.top5 += usize::from(rank < 5 && !own.is_nan());
     }
     Ok(count)
+}
+
+/// Whether the label's logit is the largest of a row, the first of equals.
+pub(super) fn is_right(row: &[f32], label: usize) -> bool {
+    row.get(label).is_some_and(|&own| !own.is_nan() && before(row, label, own).next().is_none())
+}
+
+/// Everything that is not certainly below a label's logit stands before it.
+fn before(row: &[f32], label: usize, own: f32) -> impl Iterator<Item = usize> + '_ {
+    let stands = move |&(j, &x): &(usize, &f32)| j != label && !(x < own || (x == own && j > label));
+    row.iter().enumerate().filter(stands).map(|(j, _)| j)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_right;
+
+    #[test]
+    fn of_equal_logits_the_first_is_right() {
+        assert!(is_right(&[2.0, 2.0], 0) && !is_right(&[2.0, 2.0], 1));
+        assert!(!is_right(&[f32::NAN, 1.0], 0) && !is_right(&[f32::NAN, 1.0], 1) && !is_right(&[1.0], 1));
+    }
 }

@@ -47,8 +47,8 @@ pub struct Position {
     pub running: Running,
     /// Sums since the last record of the metrics in this epoch.
     pub since: Running,
-    /// The best epoch so far, and how good it was: more is better.
-    pub best: Option<(usize, f64)>,
+    /// The best epoch so far, how good it was, more is better, and its loss on the test set.
+    pub best: Option<(usize, f64, f64)>,
     /// Seconds of training, over all sessions.
     pub elapsed_secs: f64,
 }

@@ -62,6 +62,14 @@ pub struct EpochMetrics {
 }
 
 impl EpochMetrics {
+    /// Whether it is better than an epoch of this merit and test loss: of scores that are equal the less loss counts, of
+    /// accuracies the first.
+    #[must_use]
+    pub fn is_better_than(&self, merit: f64, test_loss: f64) -> bool {
+        let tie = self.merit() == merit && !self.scores.is_empty();
+        self.merit() > merit || (tie && self.test_loss < test_loss)
+    }
+
     /// What the best epoch is told by, more is better: the first of the scores, or the accuracy, or else the loss.
     #[must_use]
     pub fn merit(&self) -> f64 {

@@ -246,9 +246,9 @@ impl<L: Learner, D: Lessons<L>> Session<L, D> {
             layers: self.diagnostics(learning_rate)?,
         };
         records.write(&MetricsRecord::Epoch(metrics.clone()))?;
-        let better = self.position.best.is_none_or(|(_, merit)| metrics.merit() > merit);
+        let better = self.position.best.is_none_or(|(_, merit, loss)| metrics.is_better_than(merit, loss));
         if better {
-            self.position.best = Some((self.position.epoch, metrics.merit()));
+            self.position.best = Some((self.position.epoch, metrics.merit(), metrics.test_loss));
         }
         self.save_network("last")?;
         if better {

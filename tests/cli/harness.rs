@@ -156,6 +156,14 @@ impl Place {
         run
     }
 
+    /// How far the run in a folder is, as its last state says.
+    pub(crate) fn position(&self, out: &str) -> Option<Value> {
+        let bytes = std::fs::read(self.join(&format!("{out}/checkpoints/state.safetensors"))).ok()?;
+        let (head, _) = header(&bytes);
+        let state: Value = serde_json::from_str(head["__metadata__"]["training"].as_str()?).ok()?;
+        Some(state["position"].clone())
+    }
+
     /// Everything in the folder, hidden or not.
     pub(crate) fn names(&self) -> Vec<PathBuf> {
         snapshot(self.path()).into_keys().collect()

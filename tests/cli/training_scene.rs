@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::harness::{Place, header};
+use crate::harness::Place;
 
 /// Pictures in each of the five files for training.
 const IMAGES: usize = 12;
@@ -62,10 +62,7 @@ impl Scene {
 
     /// How far the state in a run's folder is; nothing where there is none.
     pub(crate) fn position(&self, out: &str) -> Option<Value> {
-        let bytes = std::fs::read(self.place.join(&format!("{out}/checkpoints/state.safetensors"))).ok()?;
-        let (head, _) = header(&bytes);
-        let state: Value = serde_json::from_str(head["__metadata__"]["training"].as_str()?).ok()?;
-        Some(state["position"].clone())
+        self.place.position(out)
     }
 }
 

@@ -11,18 +11,31 @@ const WORDS: [&str; 12] =
 
 /// A folder with a small BERT without head, whose tokenizer knows a dozen words.
 fn encoder(place: &Place, name: &str) {
-    let config = json!({
-        "model_type": "bert", "architectures": ["BertModel"], "vocab_size": 17, "hidden_size": 12,
+    encoder_of(place, name, 12, &[]);
+}
+
+/// The same of this width, and with a head for these classes where there are any.
+fn encoder_of(place: &Place, name: &str, width: usize, classes: &[&str]) {
+    let labels: serde_json::Map<String, Value> =
+        classes.iter().enumerate().map(|(index, class)| (index.to_string(), json!(class))).collect();
+    let mut config = json!({
+        "model_type": "bert", "architectures": ["BertModel"], "vocab_size": 17, "hidden_size": width,
         "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20, "hidden_act": "gelu",
         "max_position_embeddings": 16, "type_vocab_size": 2
     });
+    let task = if classes.is_empty() { Task::AsItIs } else { Task::Classification };
+    if !classes.is_empty() {
+        config["id2label"] = Value::Object(labels);
+    }
     let builder = Builder::fresh(1, &candle_core::Device::Cpu).with_deviation(0.3);
     let parsed = TextConfig::from_json(&config).unwrap();
-    let network = TextNetwork::build(&parsed, &builder, Task::AsItIs, &candle_core::Device::Cpu).unwrap();
+    let network = TextNetwork::build(&parsed, &builder, task, &candle_core::Device::Cpu).unwrap();
     let mut state = network.state().unwrap();
-    // As Hugging Face writes a model without head.
-    state.tensors =
-        state.tensors.into_iter().map(|(name, stored)| (name.replace("bert.", ""), stored)).collect();
+    if classes.is_empty() {
+        // As Hugging Face writes a model without head.
+        state.tensors =
+            state.tensors.into_iter().map(|(name, stored)| (name.replace("bert.", ""), stored)).collect();
+    }
     let folder = place.join(name);
     std::fs::create_dir_all(&folder).unwrap();
     state.write(&OutputOptions::file(&folder.join("model.safetensors")), None).unwrap();
@@ -176,24 +189,27 @@ fn similarity_is_learned_and_checked() {
 fn a_text_is_learned_from_a_teacher_and_a_run_goes_on_where_it_stopped() {
     let place = scene();
     let flags = ["--data=text:data", "--rank-ratio=0.5", "--teacher=net", "--teacher-hidden=1"];
-    let with = |more: &[&'static str]| [&flags[..], more].concat();
-    let (code, _, stderr) = finetune(&place, "whole", &with(&["--epochs=4"]));
-    assert_eq!(code, Some(0), "{stderr}");
-    let epochs: Value = serde_json::from_str(&place.text("whole/report.json")).unwrap();
-    let loss = |index: usize| epochs["epochs"][index]["test_loss"].as_f64().unwrap();
-    assert!(loss(4) < 0.5 * loss(0), "{epochs}");
-    // a run that is killed on its way, and continued, ends the same
-    let begun =
-        [&["finetune", "net", "--out=cut", "--batch-size=8", "--learning-rate=0.01"][..], &flags].concat();
-    let mut child =
-        place.command([&begun[..], &["--epochs=4", "--save-every=1", "--quiet"]].concat()).spawn().unwrap();
-    while child.try_wait().unwrap().is_none() && !place.join("cut/checkpoints/state.safetensors").exists() {
+    let command = |out: &'static str, more: &[&'static str]| {
+        let common =
+            ["finetune", "net", "--batch-size=2", "--learning-rate=0.01", "--epochs=30", "--quiet", "--out"];
+        [&common[..], &[out], &flags, more].concat()
+    };
+    place.run(command("whole", &[])).exits(0);
+    let report: Value = serde_json::from_str(&place.text("whole/report.json")).unwrap();
+    let loss = |index: usize| report["epochs"][index]["test_loss"].as_f64().unwrap();
+    assert!(loss(30) < 0.5 * loss(0), "{report}");
+    // a run that is killed in the middle of an epoch, and continued, ends the same
+    let mut child = place.command(command("cut", &["--save-every=1"])).spawn().unwrap();
+    let amid = || {
+        let of = |position: &Value, name: &str| position[name].as_u64().unwrap_or(0);
+        place.position("cut").is_some_and(|position| of(&position, "step") > 8 && of(&position, "batch") > 0)
+    };
+    while child.try_wait().unwrap().is_none() && !amid() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     let _ = child.kill();
-    child.wait().unwrap();
-    let (code, _, stderr) = finetune(&place, "cut", &with(&["--epochs=4", "--resume"]));
-    assert_eq!(code, Some(0), "{stderr}");
+    assert!(!child.wait().unwrap().success(), "it ended before it was killed");
+    place.run(command("cut", &["--save-every=1", "--resume"])).exits(0);
     assert!(place.read("cut/model.safetensors") == place.read("whole/model.safetensors"));
     let changed = ["--data=stsb:data", "--rank-ratio=0.5", "--teacher=net", "--epochs=4", "--resume"];
     let (code, _, stderr) = finetune(&place, "cut", &changed);
@@ -202,16 +218,50 @@ fn a_text_is_learned_from_a_teacher_and_a_run_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_head_keeps_the_order_of_its_classes_and_goes_with_other_names() {
+    let place = scene();
+    encoder_of(&place, "head", 12, &["up", "down"]);
+    encoder_of(&place, "other", 12, &["left", "right"]);
+    let run = |from: &str, out: &str, more: &[&str]| {
+        place.run(
+            [&["finetune", from, "--data=classes:data", "--epochs=0", "--quiet", "--out", out], more]
+                .concat(),
+        )
+    };
+    let labels = |out: &str| -> Value {
+        serde_json::from_str::<Value>(&place.text(&format!("{out}/config.json"))).unwrap()["id2label"].clone()
+    };
+    let weight = |folder: &str| {
+        let checkpoint = fnl::checkpoint::Checkpoint::open_path(&place.join(folder)).unwrap();
+        checkpoint.bytes(checkpoint.get("classifier.weight").unwrap()).unwrap().to_vec()
+    };
+    run("head", "kept", &[]).exits(0);
+    assert_eq!(labels("kept"), json!({"0": "up", "1": "down"}));
+    assert!(weight("kept") == weight("head"));
+    run("other", "anew", &["--seed=5"]).exits(0);
+    assert_eq!(labels("anew"), json!({"0": "down", "1": "up"}));
+    assert!(weight("anew") != weight("other"));
+    run("head", "refused", &["--teacher=other"]).exits(1).stderr_has("left, right");
+    assert!(!place.join("refused").exists());
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_what_to_do() {
     let place = scene();
-    let refused: [(&[&str], &str); 7] = [
+    encoder_of(&place, "wide", 24, &[]);
+    let refused: [(&[&str], &str); 12] = [
         (&["--data=text:data"], "--teacher"),
         (&["--data=stsb:data/train.csv"], "--test-data"),
         (&["--data=stsb:data/train.csv", "--test-data=text:data"], "not of the format"),
         (&["--data=classes:data", "--recalibrate"], "says nothing of texts"),
         (&["--data=classes:data", "--no-augment"], "--no-augment"),
         (&["--data=classes:data/train.csv", "--test-data=classes:data/dev.csv"], "found 3 columns"),
-        (&["--data=sst2:data", "--teacher=net"], "no head for classes"),
+        (&["--data=classes:data", "--teacher=net"], "no head for classes"),
+        (&["--data=classes:data", "--min-spearman=0.5"], "--min-spearman"),
+        (&["--data=stsb:data", "--window=8"], "--window"),
+        (&["--data=text:data", "--teacher=net", "--workers=2"], "--workers"),
+        (&["--data=text:data", "--teacher=wide"], "vectors have 24 elements, the network's 12"),
+        (&["--data=text:nowhere", "--test-data=text:data"], "cannot read `nowhere`"),
     ];
     for (flags, said) in refused {
         let (code, _, stderr) = finetune(&place, "run", flags);

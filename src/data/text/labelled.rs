@@ -6,7 +6,7 @@ use std::path::Path;
 /// Names of the column, or the key, of texts.
 const TEXTS: [&str; 4] = ["sentence", "text", "review", "content"];
 /// Names of the column, or the key, of labels.
-const LABELS: [&str; 4] = ["label", "labels", "class", "target"];
+const LABELS: [&str; 6] = ["label", "labels", "class", "target", "sentiment", "category"];
 
 /// A text and the name of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +57,13 @@ fn columns(path: &Path, delimiter: u8, quoting: bool) -> Result<Vec<LabelledText
             let named = |names: &[&str]| {
                 record.iter().position(|title| names.contains(&title.trim().to_ascii_lowercase().as_str()))
             };
-            if let (Some(text), Some(label)) = (named(&TEXTS), named(&LABELS)) {
+            let titles = (named(&TEXTS), named(&LABELS));
+            if let (Some(text), Some(label)) = titles {
                 places = Some((text, label));
                 continue;
             }
-            if record.len() != 2 {
+            // One known title makes it a line of titles, of which the other is not known.
+            if record.len() != 2 || titles != (None, None) {
                 let expected = "titles with `sentence` or `text` and `label`, or two columns";
                 return Err(refuse(format!("expected {expected}, found {} columns", record.len())));
             }
@@ -147,6 +149,15 @@ mod tests {
         assert!(read("a.jsonl", "{\"text\": \"x\"}\n").unwrap_err().contains("`label`"));
         assert!(read("a.txt", "x").unwrap_err().contains(".tsv"));
         assert!(read("a.csv", "text,label\n").unwrap_err().contains("holds no text"));
+    }
+
+    #[test]
+    fn titles_are_no_data() {
+        assert_eq!(
+            read("a.csv", "review,sentiment\nfine,1\n").unwrap(),
+            [("fine".to_owned(), "1".to_owned())]
+        );
+        assert!(read("a.csv", "review,opinion\nfine,1\n").unwrap_err().contains("titles"));
     }
 
     #[test]

@@ -27,16 +27,29 @@ impl TextTokenizer {
     ///
     /// - [`TextError::Tokenizer`] when there is none, or it is broken
     pub fn open(folder: &Path, longest: usize) -> Result<Self, TextError> {
-        let refuse = |problem: String| TextError::Tokenizer { path: folder.to_owned(), problem };
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
-            return Err(refuse("there is no tokenizer.json".to_owned()));
+            let problem = "there is no tokenizer.json".to_owned();
+            return Err(TextError::Tokenizer { path: folder.to_owned(), problem });
         }
-        let mut inner = Tokenizer::from_file(&path).map_err(|error| refuse(error.to_string()))?;
+        let file = std::fs::read(&path).map_err(TextError::read(&path))?;
+        Self::from_bytes(&file, folder)?.with_longest(longest)
+    }
+
+    /// Reads a `tokenizer.json`, under this name in what is told of it. Texts are not padded, and not cut.
+    ///
+    /// # Errors
+    ///
+    /// - [`TextError::Tokenizer`] when it is broken
+    pub fn from_bytes(file: &[u8], name: &Path) -> Result<Self, TextError> {
+        let refuse = |error: tokenizers::Error| TextError::Tokenizer {
+            path: name.to_owned(),
+            problem: error.to_string(),
+        };
+        let mut inner = Tokenizer::from_bytes(file).map_err(refuse)?;
         inner.with_padding(None);
-        let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
-        inner.with_truncation(Some(truncation)).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { inner, path: folder.to_owned() })
+        inner.with_truncation(None).map_err(refuse)?;
+        Ok(Self { inner, path: name.to_owned() })
     }
 
     /// A tokenizer that is at hand, under this name in what is told of it.
@@ -82,6 +95,21 @@ impl TextTokenizer {
         let encoded = self.inner.encode_batch_fast(texts, true);
         let encoded = encoded.map_err(|error| self.refuse(&error))?;
         Ok(encoded.into_iter().map(|encoding| encoding.get_ids().to_vec()).collect())
+    }
+
+    /// The tokens of a text that is to be gone on with: special ones before it, none behind it.
+    ///
+    /// # Errors
+    ///
+    /// - [`TextError::Tokenizer`] when it cannot be split
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let own = self.encode_all(text)?;
+        let mut whole = self.encode(&[text.to_owned()])?.concat();
+        let begins = (0..=whole.len().saturating_sub(own.len())).find(|&at| whole[at..].starts_with(&own));
+        if let Some(at) = begins {
+            whole.truncate(at + own.len());
+        }
+        Ok(whole)
     }
 
     /// All tokens of a long text, without special ones and not cut.

@@ -137,9 +137,29 @@ impl TextConfig {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Encoder(config) => config.positions - config.first_position,
+            Self::Encoder(config) => config.positions.saturating_sub(config.first_position),
             Self::Gpt2(config) => config.positions,
             Self::Llama(config) => config.positions,
+        }
+    }
+
+    /// Elements of a token's hidden state.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Encoder(config) => config.width,
+            Self::Gpt2(config) => config.width,
+            Self::Llama(config) => config.width,
+        }
+    }
+
+    /// Layers that a token goes through.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        match self {
+            Self::Encoder(config) => config.layers,
+            Self::Gpt2(config) => config.layers,
+            Self::Llama(config) => config.layers,
         }
     }
 

@@ -334,7 +334,9 @@ impl TextModel for Encoder {
         let Some(classifier) = &self.classifier else { return Ok(None) };
         let firsts: Vec<u32> = tokens.sequences().ranges().map(|range| range.start as u32).collect();
         let mut xs = tape.apply(Lookup::new(&Tensor::new(firsts, &self.device)?), &[hidden])?;
-        if let Some(pooler) = &self.pooler {
+        // RoBERTa's classes are told from the token itself, whatever pooler its checkpoint holds.
+        let pools = matches!(self.config.family, EncoderFamily::Bert | EncoderFamily::Albert);
+        if let Some(pooler) = self.pooler.as_ref().filter(|_| pools) {
             xs = Activation::Tanh.apply_on(tape, &pooler.forward_on(tape, &xs)?)?;
         }
         if let Some((hidden, activation)) = &classifier.hidden {

@@ -5,6 +5,7 @@ use crate::data::token_batches;
 use crate::layers::Tape;
 use crate::layers::operations::Lookup;
 use crate::models::{TextNetwork, Tokens};
+use crate::train::accuracy::is_right;
 use crate::train::loss::log_sum;
 use crate::train::{pearson, spearman};
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -246,7 +247,7 @@ impl Sums {
                 bail!("label {label} is not below {classes} classes");
             };
             self.loss += log_sum(row) - f64::from(score);
-            self.right += usize::from(row.iter().all(|&x| x <= score));
+            self.right += usize::from(is_right(row, label as usize));
             self.count += 1;
         }
         Ok(())

@@ -218,7 +218,7 @@ impl Lessons<TextLearner> for TextLessons {
             TextAim::Vectors => {
                 let loss = learner.distance(&sequences, seen)?;
                 // Of vectors of length one.
-                let scores = named(&[("cosine", 1.0 - loss / 2.0)]);
+                let scores = named(&[("cosine", (1.0 - loss / 2.0).max(-1.0))]);
                 Measured { loss, accuracy: None, scores }
             }
         })

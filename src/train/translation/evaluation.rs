@@ -2,6 +2,7 @@ use super::bleu::Bleu;
 use crate::data::PairBatches;
 use crate::layers::Tape;
 use crate::models::{SearchOptions, Tokens, TranslationNetwork};
+use crate::train::accuracy::is_right;
 use crate::train::loss::log_sum;
 use candle_core::{DType, Device, Result, bail};
 use serde::Serialize;
@@ -119,7 +120,7 @@ pub fn reference_loss(
         for (row, label) in logits.chunks_exact(vocabulary).zip(network.labels(&targets)) {
             let score = row[label as usize];
             loss += log_sum(row) - f64::from(score);
-            right += usize::from(row.iter().all(|&x| x <= score));
+            right += usize::from(is_right(row, label as usize));
             tokens += 1;
         }
     }
