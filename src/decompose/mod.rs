@@ -28,18 +28,27 @@
 
 mod alternating;
 mod chain;
+mod curve;
 mod error;
+mod format;
 mod heads;
 mod metric;
 mod overcomplete;
+mod ranks;
 mod scheme;
+pub mod tensor;
+mod tensorization;
 mod unfolding;
 mod weight;
 
+pub use curve::{Curve, Point, curve};
 pub use error::DecomposeError;
+pub use format::{Format, FormatOptions};
 pub use heads::{NarrowedHead, narrow_head};
 pub use metric::{Method, Metric, factor_in, spectrum_in};
 pub use overcomplete::overcomplete;
+pub use ranks::Ranks;
 pub use scheme::{Layout, Scheme};
+pub use tensorization::{Pairs, Tensorization};
 pub use unfolding::{Factor, Unfolding};
 pub use weight::{Factored, WeightSpectrum, error_of, factor, weight_spectrum};

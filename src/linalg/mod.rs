@@ -38,10 +38,14 @@ mod truncated;
 
 pub use balance::balance;
 pub use cholesky::Cholesky;
+pub(crate) use eigen::{Reduced, largest_eigenpairs};
 pub use error::LinalgError;
+pub(crate) use kernels::{add_scaled, dot};
 pub use memory::{spectrum_bytes, working_bytes};
-pub(crate) use product::{Team, gram, wide_gram};
+pub(crate) use orthonormal::orthonormalize;
+pub(crate) use product::{Team, gram, multiply, product, wide_gram};
 pub use product::{matmul, residual_norm_squared};
+pub(crate) use random::Splitmix;
 pub use scalar::Scalar;
 pub use spectrum::Spectrum;
 pub(crate) use svd::require_finite;
