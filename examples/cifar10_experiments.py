@@ -4,13 +4,17 @@
     python cifar10_experiments.py pruning      --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py ablation     --data DIR --out DIR [--epochs 10] [--seeds 3]
     python cifar10_experiments.py overcomplete --data DIR --out DIR [--epochs 10] [--seeds 3]
+    python cifar10_experiments.py formats      --data DIR --out DIR --checkpoint resnet56.safetensors
+    python cifar10_experiments.py wide         --data DIR --out DIR [--epochs 4] [--seeds 1]
     python cifar10_experiments.py ablation --tables
 
 `finetuning` compresses a trained ResNet-56 to a half, a quarter and a tenth of its parameters and fine-tunes it, with Frobenius
 decay, with weight decay, with Frobenius decay and the dense network as its teacher, and from calibrated factors; `pruning` leaves out weights
 by magnitude instead, to as many parameters. `ablation` trains ResNet-20 from scratch at rank ratio 1/9 with default or spectral initialization
 (SI) and with weight decay on the factors or Frobenius decay on their product (FD). `overcomplete` trains the plain network, three factors of full
-rank (deep) and two factors of three times the full rank (wide), collapsed at the end. After Khodak, Tenenholtz, Mackey, Fusi, ICLR 2021.
+rank (deep) and two factors of three times the full rank (wide), collapsed at the end. `formats` compresses ResNet-56 to a half and a quarter of
+its layers' parameters by every format, of matrices and of tensors, and by the best of each layer; `wide` trains a wide ResNet from scratch with
+1.667 % and 6.667 % of its layers' parameters, as matrices and as tensors, with and without SI and FD. After Khodak, Tenenholtz, Mackey, Fusi, ICLR 2021.
 
 DIR of --data holds the six files of CIFAR-10's binary version. Every run is a folder in DIR of --out; a run that was interrupted goes on where it
 was. What each run measured is kept in the file of --results, docs/cifar10.json as this project keeps it: a run that stands there is not repeated,
@@ -92,9 +96,42 @@ def pruning(_: argparse.Namespace) -> list[Run]:
     return runs
 
 
+SCHEMES = ("spatial", "channel", "tucker", "cp", "tensor-train", "auto")
+
+
+def formats(options: argparse.Namespace) -> list[Run]:
+    runs = []
+    for keep in ("0.5", "0.25"):
+        for scheme in SCHEMES:
+            start, row = ("finetune", CHECKPOINT, "--layer-keep", keep, "--scheme", scheme), f"{keep}, {scheme}"
+            runs.append(Run(row, f"{keep}-{scheme}-none", (*start, "--epochs", "0"), {"no training": 0}))
+            recalibrated = (*start, "--recalibrate", "--epochs")
+            runs.append(Run(row, f"{keep}-{scheme}-recalibrated", (*recalibrated, "0"), {"recalibrated": 0}))
+            columns = {f"epoch {epoch}": epoch for epoch in (1, 3)}
+            runs.append(Run(row, f"{keep}-{scheme}", (*recalibrated, str(options.epochs or 3)), columns, row))
+    return runs
+
+
+def wide(options: argparse.Namespace) -> list[Run]:
+    runs = []
+    arch = ("train", "--arch", "wrn-16-2")
+    for seed in range(options.seeds or 1):
+        common = ("--epochs", str(options.epochs or 4), "--seed", str(seed))
+        runs.append(Run("dense", f"dense-{seed}", (*arch, *common), {f"seed {seed}": -1}))
+        for keep in ("0.06667", "0.01667"):
+            for scheme in ("spatial", "tucker", "cp", "tensor-train"):
+                for init, decay, what in (
+                    ("default", "weight", "neither"), ("spectral", "weight", "SI"), ("default", "frobenius", "FD"), ("spectral", "frobenius", "SI and FD")
+                ):
+                    row = f"{keep}, {scheme}, {what}"
+                    factors = ("--layer-keep", keep, "--allocate", "uniform", "--scheme", scheme, "--init", init, "--factor-decay", decay)
+                    runs.append(Run(row, f"{keep}-{scheme}-{init}-{decay}-{seed}", (*arch, *factors, *common), {f"seed {seed}": -1}))
+    return runs
+
+
 EXPERIMENTS = {
     name: Experiment(runs, shared=("--data", f"cifar10:{DATA}"))
-    for name, runs in {"finetuning": finetuning, "pruning": pruning, "ablation": ablation, "overcomplete": overcomplete}.items()
+    for name, runs in {"finetuning": finetuning, "pruning": pruning, "ablation": ablation, "overcomplete": overcomplete, "formats": formats, "wide": wide}.items()
 }
 
 if __name__ == "__main__":

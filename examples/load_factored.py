@@ -8,6 +8,7 @@
 
 PATH is a safetensors file or a Hugging Face directory, in one file or in shards. Strides, padding, dilation and groups
 come from the dense model, shapes from the factors. A dense or collapsed checkpoint has no record and loads as it is.
+Tensor trains, and Tucker's factors of linear layers, are no layers: they are multiplied out.
 Narrowed heads of attention are widened with zeros, which adds nothing to what they compute.
 Code that computes with a layer's `weight` instead of calling the layer (nn.MultiheadAttention, the fast path of
 nn.TransformerEncoder) can't run a factored one. Needs torch and safetensors, and transformers for `from_factored`.
@@ -90,7 +91,8 @@ def chain(dense: nn.Module, weights: list[Tensor], scheme: str) -> Chain:
         elif forward in (nn.Linear.forward, nn.Embedding.forward):
             layers.append(nn.Linear(weight.shape[1], weight.shape[0], bias, **place))
         elif forward in (nn.Conv1d.forward, nn.Conv2d.forward):
-            own = [layer == i for layer in AXES[scheme][-len(dense.kernel_size):]]
+            axes = (1,) if scheme == "cp" and len(dense.kernel_size) == 1 else AXES[scheme][-len(dense.kernel_size):]
+            own = [layer == i for layer in axes]
             settings = {
                 name: values if isinstance(values, str) else tuple(v if o else unit for v, o in zip(values, own))
                 for name, values, unit in [
@@ -109,6 +111,24 @@ def chain(dense: nn.Module, weights: list[Tensor], scheme: str) -> Chain:
         else:
             raise TypeError(f"don't know how a factored `{type(dense).__name__}` computes")
     return Chain(*layers)
+
+
+def multiplied_out(facts: dict[str, Any], factors: dict[str, Tensor]) -> Tensor:
+    """Returns the dense weight of factors that are no layers: the cores of a tensor train, or Tucker's core and factors."""
+    if facts["scheme"] == "tensor-train":
+        product = factors["core_0"]
+        for k in range(1, len(factors)):
+            product = torch.tensordot(product, factors[f"core_{k}"], 1)
+    else:
+        product = factors["core"]
+        for k in range(len(factors) - 1):
+            product = torch.tensordot(factors[f"factor_{k}"], product, ([1], [k])).movedim(0, k)
+    outs, ins = zip(*facts["pairs"])
+    taps = math.prod(facts["shape"]) // (math.prod(outs) * math.prod(ins))
+    apart = [size for pair in facts["pairs"] for size in pair]
+    first, second = (1, 0) if facts["kind"] == "transposed_linear" else (0, 1)
+    order = [1 + i for i in range(first, len(apart), 2)] + [1 + i for i in range(second, len(apart), 2)] + [0]
+    return product.reshape(taps, *apart).permute(order).reshape(facts["shape"]).contiguous()
 
 
 def file_names(model: nn.Module) -> dict[str, str]:
@@ -177,9 +197,18 @@ def load_factored(model: nn.Module, path: str | Path) -> nn.Module:
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         return next((known[n] for n in (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")) if n in known), None)
 
+    chains_only = {}
+    for stem, facts in record["modules"].items():
+        parts = {name: tensor for name, tensor in tensors.items() if re.match(re.escape(stem) + r"\.(core|factor)(_\d+)?$", name)}
+        if parts:
+            factors = {name.removeprefix(f"{stem}."): tensor for name, tensor in parts.items()}
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in parts}
+            tensors[f"{stem}.weight"] = multiplied_out(facts, factors)
+        else:
+            chains_only[stem] = facts
     names = {name: own_name(name) for name in tensors}
     tensors = widen_heads(model, tensors, names)
-    for stem, facts in record["modules"].items():
+    for stem, facts in chains_only.items():
         indices = itertools.takewhile(lambda i: f"{stem}.{i}.weight" in tensors, itertools.count())
         weights = [tensors[f"{stem}.{i}.weight"] for i in indices]
         if not weights:
@@ -239,14 +268,15 @@ def main() -> None:
         tensors, record = read_checkpoint(parser.parse_args().path)
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
-    print(f"{'layer':48} {'scheme':8} {'dense shape':>20} {'rank':>6} {'parameters':>21} {'error':>7}")
+    print(f"{'layer':48} {'scheme':12} {'dense shape':>20} {'rank':>8} {'parameters':>21} {'error':>7}")
     before = after = sum(tensor.numel() for tensor in tensors.values())
     for stem, facts in sorted(record["modules"].items()):
-        factors = [tensor for name, tensor in tensors.items() if re.match(re.escape(stem) + r"\.\d+\.weight$", name)]
+        factors = [tensor for name, tensor in tensors.items() if re.match(re.escape(stem) + r"\.(\d+\.weight|core|(core|factor)_\d+)$", name)]
         dense, now = math.prod(facts["shape"]), sum(factor.numel() for factor in factors)
         before += dense - now
         shape, parameters = "x".join(map(str, facts["shape"])), f"{dense} -> {now}"
-        row = f"{stem:48} {facts['scheme']:8} {shape:>20} {facts['rank']:6} {parameters:>21}"
+        ranks = ",".join(map(str, facts.get("ranks", [facts["rank"]])))
+        row = f"{stem:48} {facts['scheme']:12} {shape:>20} {ranks:>8} {parameters:>21}"
         print(f"{row} {facts['relative_error']:7.3f}")
     print(f"{len(record['modules'])} layers factored, values in the file: {before} -> {after} ({after / before:.1%})")
 

@@ -43,8 +43,14 @@ pub struct ModuleRecord {
     pub kind: String,
     /// How it was factored: `matrix`, `spatial`, ...
     pub scheme: String,
-    /// The rank of its factors.
+    /// The rank of its factors; where each mode has its own, the largest.
     pub rank: usize,
+    /// The rank of each mode, where each has its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<usize>,
+    /// How outputs and inputs are taken apart into modes, `[outputs, inputs]` each, where they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<[usize; 2]>,
     /// The shape of the dense weight.
     pub shape: Vec<usize>,
     /// The element type of the dense weight.

@@ -3,10 +3,12 @@
 use super::language::{GenerateArguments, ImportArguments};
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
-    AllocateValue, ConvSchemeValue, DtypeValue, MethodValue, SaveValue, Size, SvdValue, limit, part, positive,
+    AllocateValue, ConvSchemeValue, DtypeValue, InputsValue, MethodValue, ObjectiveValue, SaveValue,
+    SchemeValue, Size, SvdValue, limit, pairs, part, positive, ranks,
 };
 use crate::checkpoint::Source;
 use crate::data::{DataSource, Material};
+use crate::decompose::{Pairs, Ranks};
 use crate::models::Architecture;
 use crate::plan::Limits;
 use clap::{Args, Parser, Subcommand};
@@ -83,10 +85,6 @@ pub(super) struct CompressArguments {
 
     #[command(flatten)]
     pub(super) selection: SelectionArguments,
-
-    /// How convolutions are split in two [default: spatial]
-    #[arg(long, value_name = "SCHEME", value_enum, help_heading = "Rank")]
-    pub(super) conv_scheme: Option<ConvSchemeValue>,
 
     #[command(flatten)]
     pub(super) machine: MachineArguments,
@@ -175,9 +173,9 @@ pub(super) struct SelectionArguments {
     #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
     pub(super) ignore: Vec<String>,
 
-    /// The same rank everywhere, at most the layer's
-    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
-    pub(super) rank: Option<usize>,
+    /// The same rank everywhere, at most the layer's; for tensors also one for each mode: 16,32
+    #[arg(long, value_name = "N", value_parser = ranks, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
+    pub(super) rank: Option<Ranks>,
 
     /// Rank over min(rows, columns), in (0, 1]
     #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
@@ -194,6 +192,22 @@ pub(super) struct SelectionArguments {
     /// Parameters of the selected layers after / before, in (0, 1]
     #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) layer_keep: Option<f64>,
+
+    /// How weights are split [default: spatial for convolutions, matrix for others]
+    ///
+    /// `tucker`, `cp` and `tensor-train` are tensors; `auto` takes, for each layer, the format that loses least at the same
+    /// number of parameters. `cp` leaves linear layers to matrices. `deep` is for training: three factors of full rank,
+    /// collapsed at the end.
+    #[arg(long, alias = "conv-scheme", value_name = "SCHEME", value_enum, help_heading = "Rank")]
+    pub(super) scheme: Option<SchemeValue>,
+
+    /// What formats are compared by [default: parameters]
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = "Rank")]
+    pub(super) objective: Option<ObjectiveValue>,
+
+    /// How tensors take outputs and inputs apart: in how many [default: 2], or 8x4,8x16 for outputs x inputs of each
+    #[arg(long, value_name = "PAIRS", value_parser = pairs, help_heading = "Rank")]
+    pub(super) pairs: Option<Pairs>,
 
     /// How a budget is spread over layers [default: spectral]
     #[arg(long, value_name = "HOW", value_enum, help_heading = "Rank")]
@@ -252,6 +266,13 @@ pub(super) struct CalibrationArguments {
     /// How many pictures the model is run over [default: 2048]
     #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true, conflicts_with = "calibration_tokens", help_heading = "Calibration")]
     pub(super) calibration_images: Option<usize>,
+
+    /// Whose inputs a layer's factors are made for [default: dense]
+    ///
+    /// `compressed` are those that it has once the blocks before its own are factored: the model runs once more for each block,
+    /// at most a dozen times.
+    #[arg(long, value_name = "WHOSE", value_enum, help_heading = "Calibration")]
+    pub(super) calibration_inputs: Option<InputsValue>,
 
     /// What the samples are drawn from [default: 0]
     #[arg(long, value_name = "N", help_heading = "Calibration")]
@@ -362,6 +383,15 @@ pub(super) struct InspectArguments {
     /// How convolutions are seen as matrices [default: spatial]
     #[arg(long, value_name = "SCHEME", value_enum)]
     pub(super) conv_scheme: Option<ConvSchemeValue>,
+    /// Show what each layer would lose in every format: matrices, tucker, cp, tensor-train
+    #[arg(long, conflicts_with = "no_spectra")]
+    pub(super) formats: bool,
+    /// How tensors take outputs and inputs apart: in how many [default: 2], or 8x4,8x16 for outputs x inputs of each
+    #[arg(long, value_name = "PAIRS", value_parser = pairs, requires = "formats")]
+    pub(super) pairs: Option<Pairs>,
+    /// Write a page with a chart of each layer's formats
+    #[arg(long, value_name = "FILE", requires = "formats")]
+    pub(super) report: Option<PathBuf>,
     /// Read headers only, and compute no singular values
     #[arg(long)]
     pub(super) no_spectra: bool,

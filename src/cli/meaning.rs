@@ -2,10 +2,11 @@
 
 use super::arguments::{CalibrationArguments, CompressArguments, SelectionArguments};
 use super::output::Failure;
+use super::values::SchemeValue;
 use crate::checkpoint::{Checkpoint, RECORD_KEY, Source};
 use crate::commands::{CalibrationOptions, CompressOptions};
 use crate::data::Material;
-use crate::decompose::{Method, Scheme};
+use crate::decompose::Method;
 use crate::plan::{CalibrationRule, Effect, Pattern, RankRule, Recipe, Rule, Selector};
 use crate::report::Check;
 use anyhow::Context as _;
@@ -46,13 +47,10 @@ fn recipe(arguments: &CompressArguments, matches: &ArgMatches) -> Result<Recipe,
     if let Some(dtype) = arguments.dtype {
         recipe.dtype = dtype.into();
     }
-    if let Some(scheme) = arguments.conv_scheme {
-        recipe.conv_scheme = scheme.into();
-    }
     let given = calibration(&arguments.calibration, arguments.overwrite);
     calibrate(&mut recipe, &arguments.calibration, &given)?;
     recipe.max_shard_bytes = arguments.max_shard_size.map(|size| size.0).or(recipe.max_shard_bytes);
-    select(&mut recipe, &arguments.selection, None, matches)?;
+    select(&mut recipe, &arguments.selection, matches)?;
     Ok(recipe)
 }
 
@@ -80,8 +78,10 @@ pub(super) fn calibrate(
     }
     let samples = arguments.calibration_tokens.or(arguments.calibration_images);
     if !calibrated {
-        let stray =
-            samples.is_some() || arguments.calibration_seed.is_some() || arguments.save_statistics.is_some();
+        let stray = samples.is_some()
+            || arguments.calibration_seed.is_some()
+            || arguments.save_statistics.is_some()
+            || arguments.calibration_inputs.is_some();
         let missing = "there is no calibration: --calibrate text:FILE or cifar10:DIR runs the model";
         return if stray { Err(Failure::usage(missing.to_owned())) } else { Ok(()) };
     }
@@ -101,6 +101,7 @@ pub(super) fn calibrate(
         // Another choice of samples than the recipe's.
         rule.data = None;
     }
+    rule.inputs = arguments.calibration_inputs.map_or(rule.inputs, Into::into);
     rule.samples = samples.unwrap_or(rule.samples);
     rule.seed = arguments.calibration_seed.unwrap_or(rule.seed);
     Ok(())
@@ -110,9 +111,10 @@ pub(super) fn calibrate(
 pub(super) fn select(
     recipe: &mut Recipe,
     selection: &SelectionArguments,
-    scheme: Option<Scheme>,
     matches: &ArgMatches,
 ) -> Result<(), Failure> {
+    recipe.conv_scheme =
+        selection.scheme.and_then(SchemeValue::of_convolutions).unwrap_or(recipe.conv_scheme);
     if let Some(allocate) = selection.allocate {
         recipe.allocate = allocate.into();
     }
@@ -120,7 +122,7 @@ pub(super) fn select(
         recipe.svd = svd.into();
     }
     recipe.round_to = selection.round_to.or(recipe.round_to);
-    let rule = flag_rule(selection, scheme, matches)?;
+    let rule = flag_rule(selection, matches)?;
     match &rule {
         Some(rule) if rule.rank.is_none() && (!selection.target.is_empty() || recipe.rules.is_empty()) => {
             return Err(Failure::usage(no_rank("the selected layers get no rank")));
@@ -144,11 +146,7 @@ pub(super) fn no_rank(what: &str) -> String {
 }
 
 /// The rule that the flags describe, if they do: selectors in the order in which they were written.
-fn flag_rule(
-    arguments: &SelectionArguments,
-    scheme: Option<Scheme>,
-    matches: &ArgMatches,
-) -> Result<Option<Rule>, Failure> {
+fn flag_rule(arguments: &SelectionArguments, matches: &ArgMatches) -> Result<Option<Rule>, Failure> {
     let mut selectors: Vec<(usize, Selector)> = Vec::new();
     for (flag, texts, effect) in
         [("target", &arguments.target, Effect::Target), ("ignore", &arguments.ignore, Effect::Ignore)]
@@ -162,18 +160,23 @@ fn flag_rule(
     selectors.sort_by_key(|(place, _)| *place);
     let rank = arguments
         .rank
-        .map(RankRule::Rank)
+        .map(|ranks| if ranks.is_one() { RankRule::Rank(ranks.largest()) } else { RankRule::Ranks(ranks) })
         .or(arguments.rank_ratio.map(RankRule::RankRatio))
         .or(arguments.energy.map(RankRule::Energy))
         .or(arguments.keep.map(RankRule::Keep))
         .or(arguments.layer_keep.map(RankRule::LayerKeep))
         // Three factors are of full rank unless they are told not to be.
-        .or((scheme == Some(Scheme::Deep)).then_some(RankRule::RankRatio(1.0)));
+        .or((arguments.scheme == Some(SchemeValue::Deep)).then_some(RankRule::RankRatio(1.0)));
+    let scheme = arguments.scheme.and_then(SchemeValue::of_rule);
     if selectors.is_empty() && rank.is_none() {
+        if scheme.is_some() || arguments.objective.is_some() || arguments.pairs.is_some() {
+            return Err(Failure::usage(no_rank("--scheme, --objective and --pairs go with a rank")));
+        }
         return Ok(None);
     }
     let selectors = selectors.into_iter().map(|(_, selector)| selector).collect();
-    Ok(Some(Rule { selectors, scheme, rank, ..Rule::default() }))
+    let (objective, pairs) = (arguments.objective.map(Into::into), arguments.pairs.clone());
+    Ok(Some(Rule { selectors, scheme, objective, pairs, rank, ..Rule::default() }))
 }
 
 /// A recipe from a TOML file, or from what an earlier run wrote.
@@ -203,14 +206,15 @@ pub(super) fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
 pub(super) fn refuse_page(
     page: &Path,
     recipe: Option<&Path>,
-    options: &CompressOptions,
+    source: &Source,
+    output: Option<&Path>,
 ) -> Result<(), Failure> {
     let place = page.display();
     if page.is_dir() {
         return Err(Failure::new(format!("`{place}` is a folder, expected the name of a file")));
     }
     let in_output = || Failure::new(format!("the page `{place}` lies inside the output"));
-    if options.output.as_deref().is_some_and(|output| page.starts_with(output)) {
+    if output.is_some_and(|output| page.starts_with(output)) {
         return Err(in_output());
     }
     let folder = folder_of(page);
@@ -224,10 +228,10 @@ pub(super) fn refuse_page(
             other.canonicalize().unwrap_or_else(|_| parent.join(other.file_name().unwrap_or_default()));
         page.starts_with(other)
     };
-    if options.output.as_deref().is_some_and(inside) {
+    if output.is_some_and(inside) {
         return Err(in_output());
     }
-    if let Source::Path(input) = &options.source
+    if let Source::Path(input) = source
         && (inside(input) || same_file(&page, input))
     {
         return Err(Failure::new(format!("the page `{place}` would change the input `{}`", input.display())));

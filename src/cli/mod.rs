@@ -104,7 +104,8 @@ fn progress(quiet: bool) -> Box<dyn crate::plan::Progress> {
 fn compress(arguments: &CompressArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
     let options = meaning::compress_options(arguments, matches)?;
     if let Some(page) = &arguments.report {
-        meaning::refuse_page(page, arguments.selection.recipe.as_deref(), &options)?;
+        let recipe = arguments.selection.recipe.as_deref();
+        meaning::refuse_page(page, recipe, &options.source, options.output.as_deref())?;
     }
     let progress = progress(arguments.quiet);
     let report = commands::compress(&options, &*progress)?;
@@ -273,8 +274,15 @@ fn inspect(arguments: InspectArguments) -> Result<ExitCode, Failure> {
     options.rank = arguments.rank;
     options.conv_scheme = arguments.conv_scheme.unwrap_or_default().into();
     options.spectra = !arguments.no_spectra && !arguments.recipe;
+    options.formats = arguments.formats.then(|| arguments.pairs.clone().unwrap_or_default());
     options.limits = arguments.machine.limits();
+    if let Some(page) = &arguments.report {
+        meaning::refuse_page(page, None, &options.source, None)?;
+    }
     let report = commands::inspect(&options, &*progress(arguments.quiet))?;
+    if let Some(page) = &arguments.report {
+        output::write_file(page, &report::inspect_html(&report))?;
+    }
     if arguments.recipe {
         let Some(recipe) = &report.recipe else {
             return Err(Failure::new(format!("`{}` is not factored: it has no recipe", report.input)));

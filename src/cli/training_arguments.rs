@@ -92,11 +92,6 @@ pub(super) struct RunArguments {
     #[arg(long, help_heading = "Input")]
     pub(super) no_augment: bool,
 
-    /// How weights are split [default: spatial for convolutions]
-    ///
-    /// `deep` is three factors of full rank, trained and collapsed at the end.
-    #[arg(long, alias = "conv-scheme", value_name = "SCHEME", value_enum, help_heading = "Rank")]
-    pub(super) scheme: Option<SchemeValue>,
     /// Re-estimate batch normalization before the first epoch
     #[arg(long, help_heading = "Rank")]
     pub(super) recalibrate: bool,
@@ -303,16 +298,6 @@ pub(super) enum InitValue {
     Spectral,
     /// Each factor as a layer of its own
     Default,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum SchemeValue {
-    /// 1 x kw, then kh x 1
-    Spatial,
-    /// kh x kw to fewer channels, then 1 x 1
-    Channel,
-    /// Three factors of full rank
-    Deep,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

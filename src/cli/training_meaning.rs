@@ -5,16 +5,16 @@ use super::meaning::{self, no_rank};
 use super::output::Failure;
 use super::training_arguments::{
     ExecutionValue, FactorDecayValue, FinetuneArguments, InitValue, OptimizerValue, ResultValue,
-    RunArguments, SchemeValue, TrainArguments,
+    RunArguments, TrainArguments,
 };
+use super::values::SchemeValue;
 use crate::checkpoint::Source;
 use crate::commands::{
     Blueprint, FinetuneOptions, Initialization, Keep, RunFile, RunOptions, TextBlueprint, TrainOptions,
 };
 use crate::data::{Augmentation, Material, TextFormat};
-use crate::decompose::Scheme;
 use crate::layers::Execution;
-use crate::plan::{ConvScheme, Recipe};
+use crate::plan::Recipe;
 use crate::train::{
     AdamWOptions, DistillationOptions, FactorDecay, LambOptions, OptimizerOptions, Pruning, PruningSchedule,
     SgdOptions, TrainingOptions,
@@ -37,7 +37,7 @@ pub(super) fn finetune_options(
     let Some(source) = arguments.checkpoint.clone().or(named) else {
         return Err(Failure::usage("no checkpoint is named".to_owned()));
     };
-    let mut recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
+    let mut recipe = recipe(&arguments.selection, &file, matches)?;
     let mut calibration = meaning::calibration(&arguments.calibration, arguments.run.overwrite);
     if !calibration.is_given() {
         (calibration.data, calibration.statistics) = (file.calibrate.clone(), file.statistics.clone());
@@ -78,7 +78,7 @@ pub(super) fn train_options(
             return Err(Failure::usage(problem.to_owned()));
         }
     };
-    let recipe = recipe(&arguments.selection, &arguments.run, &file, matches)?;
+    let recipe = recipe(&arguments.selection, &file, matches)?;
     if arguments.init.is_some() && recipe.is_none() {
         return Err(Failure::usage(no_rank("--init is about factors, and no layer gets a rank")));
     }
@@ -141,7 +141,6 @@ fn read_file(
 /// The recipe that flags and file describe together; none where neither says a rank.
 fn recipe(
     selection: &SelectionArguments,
-    run: &RunArguments,
     file: &RunFile,
     matches: &ArgMatches,
 ) -> Result<Option<Recipe>, Failure> {
@@ -149,11 +148,15 @@ fn recipe(
         || [selection.rank_ratio, selection.energy, selection.keep, selection.layer_keep]
             .iter()
             .any(Option::is_some);
-    let asked = ranked || selection.recipe.is_some() || run.scheme == Some(SchemeValue::Deep);
-    let selects = !selection.target.is_empty() || !selection.ignore.is_empty() || run.scheme.is_some();
-    let shapes = selection.allocate.is_some() || selection.round_to.is_some() || selection.svd.is_some();
+    let asked = ranked || selection.recipe.is_some() || selection.scheme == Some(SchemeValue::Deep);
+    let selects = !selection.target.is_empty() || !selection.ignore.is_empty() || selection.scheme.is_some();
+    let shapes = selection.allocate.is_some()
+        || selection.round_to.is_some()
+        || selection.svd.is_some()
+        || selection.objective.is_some()
+        || selection.pairs.is_some();
     let budget = [selection.energy, selection.keep, selection.layer_keep].iter().any(Option::is_some);
-    if run.scheme == Some(SchemeValue::Deep) && budget {
+    if selection.scheme == Some(SchemeValue::Deep) && budget {
         return Err(Failure::usage("--scheme deep takes its rank from --rank or --rank-ratio".to_owned()));
     }
     let mut recipe = match (&selection.recipe, &file.recipe) {
@@ -166,19 +169,7 @@ fn recipe(
         (None, None) if shapes => return Err(Failure::usage(no_rank("no rank is given"))),
         (None, None) => return Ok(None),
     };
-    let scheme = match run.scheme {
-        Some(SchemeValue::Deep) => Some(Scheme::Deep),
-        Some(SchemeValue::Channel) => {
-            recipe.conv_scheme = ConvScheme::Channel;
-            None
-        }
-        Some(SchemeValue::Spatial) => {
-            recipe.conv_scheme = ConvScheme::Spatial;
-            None
-        }
-        None => None,
-    };
-    meaning::select(&mut recipe, selection, scheme, matches)?;
+    meaning::select(&mut recipe, selection, matches)?;
     Ok(Some(recipe))
 }
 

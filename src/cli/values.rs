@@ -1,7 +1,7 @@
 //! Values of flags that are more than a word or a number.
 
-use crate::decompose::Method;
-use crate::plan::{Allocate, ConvScheme, OutputDtype, Save};
+use crate::decompose::{Method, Pairs, Ranks, Scheme};
+use crate::plan::{Allocate, CalibrationInputs, ConvScheme, Objective, OutputDtype, Save, SchemeRule};
 use clap::ValueEnum;
 use std::str::FromStr;
 
@@ -162,6 +162,106 @@ impl From<ConvSchemeValue> for ConvScheme {
             ConvSchemeValue::Channel => Self::Channel,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SchemeValue {
+    /// Convolutions as 1 x kw, then kh x 1
+    Spatial,
+    /// Convolutions as kh x kw to fewer channels, then 1 x 1
+    Channel,
+    /// A smaller kernel between two 1 x 1; linear layers as a core and a factor for each mode
+    Tucker,
+    /// Convolutions as 1 x 1, kh x 1 and 1 x kw in each channel, 1 x 1
+    Cp,
+    /// A core for each mode, multiplied out before the layer runs
+    TensorTrain,
+    /// For each layer the best of all
+    Auto,
+    /// Three factors of full rank
+    Deep,
+}
+
+impl SchemeValue {
+    /// The scheme of a rule, where it isn't only that of convolutions.
+    pub(super) fn of_rule(self) -> Option<SchemeRule> {
+        match self {
+            Self::Spatial | Self::Channel => None,
+            Self::Tucker => Some(SchemeRule::Fixed(Scheme::Tucker)),
+            Self::Cp => Some(SchemeRule::Fixed(Scheme::Cp)),
+            Self::TensorTrain => Some(SchemeRule::Fixed(Scheme::TensorTrain)),
+            Self::Deep => Some(SchemeRule::Fixed(Scheme::Deep)),
+            Self::Auto => Some(SchemeRule::Auto),
+        }
+    }
+
+    /// How convolutions are seen as matrices, where it says that.
+    pub(super) fn of_convolutions(self) -> Option<ConvScheme> {
+        match self {
+            Self::Spatial => Some(ConvScheme::Spatial),
+            Self::Channel => Some(ConvScheme::Channel),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum InputsValue {
+    /// The dense model's
+    Dense,
+    /// Those of the model as it is factored so far
+    Compressed,
+}
+
+impl From<InputsValue> for CalibrationInputs {
+    fn from(value: InputsValue) -> Self {
+        match value {
+            InputsValue::Dense => Self::Dense,
+            InputsValue::Compressed => Self::Compressed,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ObjectiveValue {
+    /// As many parameters
+    Parameters,
+    /// As many multiply-adds
+    Macs,
+}
+
+impl From<ObjectiveValue> for Objective {
+    fn from(value: ObjectiveValue) -> Self {
+        match value {
+            ObjectiveValue::Parameters => Self::Parameters,
+            ObjectiveValue::Macs => Self::Macs,
+        }
+    }
+}
+
+/// One rank, or one for each mode: `16`, `16,32`.
+pub(super) fn ranks(text: &str) -> Result<Ranks, String> {
+    let values = text.split(',').map(|rank| positive(rank.trim())).collect::<Result<Vec<usize>, String>>()?;
+    Ranks::new(&values).map_err(|error| error.to_string())
+}
+
+/// How many pairs, or their sizes: `3`, `8x4,8x16`.
+pub(super) fn pairs(text: &str) -> Result<Pairs, String> {
+    if let Ok(count) = text.parse::<usize>() {
+        let most = Ranks::MOST;
+        return if (1..=most).contains(&count) {
+            Ok(Pairs::Count(count))
+        } else {
+            Err(format!("expected 1 to {most} pairs"))
+        };
+    }
+    let pair = |text: &str| {
+        let (out, inner) = text.trim().split_once('x')?;
+        let [out, inner] = [out, inner].map(|size| size.parse::<usize>().ok().filter(|&size| size > 0));
+        Some([out?, inner?])
+    };
+    let sizes: Option<Vec<[usize; 2]>> = text.split(',').map(pair).collect();
+    sizes.map(Pairs::Sizes).ok_or_else(|| "expected a number of pairs, or pairs such as 8x4,8x16".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,9 +1,7 @@
-use super::weights::{self, Element, decompose_error};
+use super::weights::{self, Element, Recorded, decompose_error};
 use super::{CommandError, side_files};
-use crate::checkpoint::{
-    Checkpoint, Dtype, ModuleRecord, OutputTensor, Record, Source, Staging, dtype_from_name,
-};
-use crate::decompose::{Factor, Unfolding};
+use crate::checkpoint::{Checkpoint, Dtype, OutputTensor, Record, Source, Staging, dtype_from_name};
+use crate::decompose::Factor;
 use crate::plan::{Job, LayerEvent, Limits, Progress, Stage, run_jobs};
 use crate::report::CollapseReport;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,9 +35,7 @@ impl CollapseOptions {
 
 /// One module that is multiplied out.
 struct Module<'a> {
-    name: &'a str,
-    record: &'a ModuleRecord,
-    unfolding: Unfolding,
+    recorded: Recorded<'a>,
     dtype: Dtype,
 }
 
@@ -58,12 +54,12 @@ pub fn collapse(options: &CollapseOptions, progress: &dyn Progress) -> Result<Co
     };
     let mut modules = Vec::new();
     for (name, module) in &record.modules {
-        let unfolding = weights::unfolding(name, module)?;
+        let recorded = Recorded::new(name, module)?;
         let dtype = dtype_from_name(&module.dtype).ok_or_else(|| CommandError::RecordMismatch {
             module: name.clone(),
             problem: format!("dtype `{}` is not known", module.dtype),
         })?;
-        modules.push(Module { name, record: module, unfolding, dtype });
+        modules.push(Module { recorded, dtype });
     }
     let (tensors, kept) = outputs(&checkpoint, record, &modules)?;
     let output =
@@ -84,22 +80,22 @@ pub fn collapse(options: &CollapseOptions, progress: &dyn Progress) -> Result<Co
         .iter()
         .map(|module| Job {
             item: module,
-            work: (module.unfolding.parameters() * module.record.rank) as u64,
-            memory_bytes: weights::memory_of(module.record, &module.unfolding),
+            work: module.recorded.work(),
+            memory_bytes: module.recorded.memory_bytes(),
         })
         .collect();
     progress.begin(Stage::Collapsing, jobs.len(), jobs.iter().map(|job| job.work).sum());
     let done = run_jobs(&jobs, options.limits, |module| {
-        progress.started(module.name);
+        progress.started(module.recorded.name);
         let begin = Instant::now();
         if module.dtype == Dtype::F64 {
             write_dense::<f64>(&checkpoint, module, &staging)?;
         } else {
             write_dense::<f32>(&checkpoint, module, &staging)?;
         }
-        let mut event = LayerEvent::new(module.name, begin.elapsed().as_secs_f64());
-        event.rank = Some(module.record.rank);
-        progress.finished(&event, (module.unfolding.parameters() * module.record.rank) as u64);
+        let mut event = LayerEvent::new(module.recorded.name, begin.elapsed().as_secs_f64());
+        event.ranks = Some(module.recorded.ranks);
+        progress.finished(&event, module.recorded.work());
         Ok::<_, CommandError>(())
     });
     progress.end();
@@ -134,17 +130,16 @@ fn outputs(
     let mut biases: BTreeMap<String, String> = BTreeMap::new();
     let mut tensors: Vec<OutputTensor> = Vec::new();
     for module in modules {
-        let last = module.unfolding.factor_shapes(module.record.rank).len() - 1;
-        for index in 0..=last {
-            let name = format!("{}.{index}.weight", module.name);
-            weights::expect(checkpoint, module.name, &name)?;
-            links.insert(name);
+        let Recorded { name, module: record, format, .. } = &module.recorded;
+        for factor in format.factor_names(name) {
+            weights::expect(checkpoint, name, &factor)?;
+            links.insert(factor);
         }
-        biases.insert(format!("{}.{last}.bias", module.name), format!("{}.bias", module.name));
+        biases.insert(format.bias_name(name), format!("{name}.bias"));
         tensors.push(OutputTensor {
-            name: format!("{}.weight", module.name),
+            name: format!("{name}.weight"),
             dtype: module.dtype,
-            shape: module.record.shape.clone(),
+            shape: record.shape.clone(),
         });
     }
     let mut kept = Vec::new();
@@ -173,10 +168,9 @@ fn write_dense<T: Element>(
     module: &Module<'_>,
     staging: &Staging,
 ) -> Result<(), CommandError> {
-    let name = format!("{}.weight", module.name);
-    let factors: Vec<Factor<T>> =
-        weights::read_chain(checkpoint, module.name, module.record, &module.unfolding)?;
-    let weight = module.unfolding.collapse(&factors, 1).map_err(decompose_error(&name))?;
+    let name = format!("{}.weight", module.recorded.name);
+    let factors: Vec<Factor<T>> = module.recorded.read(checkpoint)?;
+    let weight = module.recorded.format.collapse(&factors, 1).map_err(decompose_error(&name))?;
     let bytes = T::narrow(&weight, module.dtype).map_err(weights::numeric_error(&name))?;
     Ok(staging.write(&name, &bytes)?)
 }

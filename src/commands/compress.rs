@@ -7,7 +7,8 @@ use crate::checkpoint::{
     dtype_name,
 };
 use crate::data::DataSource;
-use crate::decompose::{Factor, error_of, factor, factor_in};
+use crate::decompose::{Factor, FormatOptions};
+use crate::layers::record_of;
 use crate::linalg::SvdOptions;
 use crate::models::Architecture;
 use crate::plan::{
@@ -245,7 +246,7 @@ fn factor_layers(
         };
         outcome.elapsed_secs = start.elapsed().as_secs_f64();
         let mut event = LayerEvent::new(&layer.layer, outcome.elapsed_secs);
-        event.rank = Some(layer.rank);
+        event.ranks = Some(layer.ranks);
         event.relative_error = Some(outcome.relative_error);
         progress.finished(&event, layer.work);
         Ok::<_, CommandError>(outcome)
@@ -264,17 +265,16 @@ fn factor_layer<T: Element>(
     let name = layer.tensor.as_str();
     let entry = weights::expect(checkpoint, &layer.layer, name)?;
     let weight: Vec<T> = weights::read(checkpoint, entry)?;
-    let options = SvdOptions { method: plan.recipe.svd, threads: 1 };
-    let factored = match &layer.metric {
-        Some(metric) => factor_in(metric, &weight, &layer.unfolding, layer.rank, &options),
-        None => factor(&weight, &layer.unfolding, layer.rank, &options),
-    };
-    let factored = factored.map_err(decompose_error(name))?;
+    let options = FormatOptions { svd: SvdOptions { method: plan.recipe.svd, threads: 1 }, seed: 0 };
+    let factored = layer
+        .format
+        .factor(&weight, &layer.ranks, layer.metric.as_ref(), &options)
+        .map_err(decompose_error(name))?;
     let written = layer.dtypes.1;
     let relative_error = match plan.recipe.save {
         Save::Collapsed => {
-            let data = layer.unfolding.collapse(&factored.factors, 1).map_err(decompose_error(name))?;
-            let dense = Factor { shape: layer.unfolding.shape().to_vec(), data };
+            let data = layer.format.collapse(&factored.factors, 1).map_err(decompose_error(name))?;
+            let dense = Factor { shape: layer.format.shape().to_vec(), data };
             let (bytes, dense) = weights::rounded(&dense, written, name)?;
             staging.write(name, &bytes)?;
             for (tied, _, _) in &layer.tied {
@@ -284,50 +284,44 @@ fn factor_layer<T: Element>(
         }
         Save::Factored => {
             let mut rounded = Vec::new();
-            for (index, factor) in factored.factors.iter().enumerate() {
-                let link = format!("{}.{index}.weight", layer.layer);
-                let (bytes, factor) = weights::rounded(factor, written, &link)?;
-                staging.write(&link, &bytes)?;
+            for (link, factor) in layer.format.factor_names(&layer.layer).iter().zip(&factored.factors) {
+                let (bytes, factor) = weights::rounded(factor, written, link)?;
+                staging.write(link, &bytes)?;
                 rounded.push(factor);
             }
-            for (tied, tied_layer, unfolding) in &layer.tied {
-                let own =
-                    unfolding.convert_chain(&layer.unfolding, &rounded).map_err(decompose_error(tied))?;
-                for (index, factor) in own.iter().enumerate() {
-                    let link = format!("{tied_layer}.{index}.weight");
-                    staging.write(&link, &T::narrow(&factor.data, written).map_err(numeric_error(&link))?)?;
+            for (tied, tied_layer, format) in &layer.tied {
+                let own = format.convert(&layer.format, &rounded).map_err(decompose_error(tied))?;
+                for (link, factor) in format.factor_names(tied_layer).iter().zip(&own) {
+                    staging.write(link, &T::narrow(&factor.data, written).map_err(numeric_error(link))?)?;
                 }
             }
-            error_of(&weight, &layer.unfolding, &rounded, 1).map_err(decompose_error(name))?
+            layer.format.error_of(&weight, &rounded, 1).map_err(decompose_error(name))?
         }
     };
     let spectrum = layer.spectrum.clone().or(factored.spectrum);
     let output_error = layer.metric.as_ref().map(|_| factored.relative_error);
-    Ok(Outcome { relative_error, output_error, svd: factored.path, elapsed_secs: 0.0, spectrum })
+    let (svd, degeneracy) = (factored.path, factored.degeneracy);
+    Ok(Outcome { relative_error, output_error, svd, degeneracy, elapsed_secs: 0.0, spectrum })
 }
 
 /// The record of a plan whose layers came out with these errors.
 pub(super) fn record(plan: &Plan, errors: &[f64], config: &BTreeMap<String, String>) -> Record {
     let mut modules = BTreeMap::new();
     for (layer, &relative_error) in plan.layers.iter().zip(errors) {
-        let uses: Vec<_> = std::iter::once((&layer.tensor, &layer.layer, &layer.unfolding))
-            .chain(layer.tied.iter().map(|(tensor, name, unfolding)| (tensor, name, unfolding)))
+        let uses: Vec<_> = std::iter::once((&layer.tensor, &layer.layer, &layer.format))
+            .chain(layer.tied.iter().map(|(tensor, name, format)| (tensor, name, format)))
             .collect();
-        for (tensor, name, unfolding) in &uses {
+        for (tensor, name, format) in &uses {
             let mut module = ModuleRecord {
-                kind: unfolding.layout().name().to_owned(),
-                scheme: unfolding.scheme().name().to_owned(),
-                rank: layer.rank,
-                shape: unfolding.shape().to_vec(),
                 dtype: dtype_name(layer.dtypes.0).to_owned(),
                 relative_error,
                 stride: layer.facts.stride,
                 padding: layer.facts.padding,
                 dilation: layer.facts.dilation,
-                ..ModuleRecord::default()
+                ..record_of(format, &layer.ranks)
             };
-            let grouped = unfolding.groups() > 1 || layer.facts.groups.is_some();
-            module.groups = grouped.then(|| unfolding.groups());
+            let grouped = format.groups() > 1 || layer.facts.groups.is_some();
+            module.groups = grouped.then(|| format.groups());
             module.tied_with =
                 uses.iter().filter(|(other, ..)| other != tensor).map(|(o, ..)| (*o).clone()).collect();
             modules.insert((*name).clone(), module);

@@ -3,7 +3,7 @@
 use super::weights::decompose_error;
 use super::{CommandError, compress, side_files};
 use crate::checkpoint::{Checkpoint, Record};
-use crate::decompose::{Factor, Unfolding, factor_in, overcomplete};
+use crate::decompose::{Factor, Format, FormatOptions, Layout};
 use crate::layers::{State, Stored, initial};
 use crate::linalg::SvdOptions;
 use crate::plan::{Job, LayerEvent, LayerPlan, Limits, Plan, Progress, Save, Stage, TensorAction, run_jobs};
@@ -44,7 +44,7 @@ pub(super) fn factor_state(
         let start = Instant::now();
         let done = factor_layer(&read, layer, plan, initialization, seed)?;
         let mut event = LayerEvent::new(&layer.layer, start.elapsed().as_secs_f64());
-        event.rank = Some(layer.rank);
+        event.ranks = Some(layer.ranks);
         event.relative_error = Some(done.1);
         progress.finished(&event, layer.work);
         Ok::<_, CommandError>(done)
@@ -56,8 +56,8 @@ pub(super) fn factor_state(
     let record = compress::record(plan, &errors, &config);
     let mut factors: BTreeMap<&str, Vec<Factor<f32>>> = BTreeMap::new();
     for (layer, (chain, _)) in plan.layers.iter().zip(factored) {
-        for (tensor, _, unfolding) in &layer.tied {
-            let tied = unfolding.convert_chain(&layer.unfolding, &chain).map_err(decompose_error(tensor))?;
+        for (tensor, _, format) in &layer.tied {
+            let tied = format.convert(&layer.format, &chain).map_err(decompose_error(tensor))?;
             factors.insert(tensor, tied);
         }
         factors.insert(&layer.tensor, chain);
@@ -72,10 +72,9 @@ pub(super) fn factor_state(
         match (tensor.action, chain, stored, tensor.outputs.as_slice()) {
             (TensorAction::Collapsed, Some(chain), ..) => {
                 let Some(output) = tensor.outputs.first() else { continue };
-                let unfolding = unfolding_of(plan, &tensor.name);
-                let Some(unfolding) = unfolding else { continue };
-                let data = unfolding.collapse(&chain, 1).map_err(decompose_error(&tensor.name))?;
-                let dense = Tensor::from_vec(data, unfolding.shape(), &Device::Cpu)?;
+                let Some(format) = format_of(plan, &tensor.name) else { continue };
+                let data = format.collapse(&chain, 1).map_err(decompose_error(&tensor.name))?;
+                let dense = Tensor::from_vec(data, format.shape(), &Device::Cpu)?;
                 state
                     .tensors
                     .insert(output.name.clone(), Stored::Floating { tensor: dense, dtype: output.dtype });
@@ -100,11 +99,11 @@ pub(super) fn factor_state(
     Ok((state, record))
 }
 
-/// How the weight of this name is seen as a matrix: a layer's own, or one that is tied to it.
-fn unfolding_of<'a>(plan: &'a Plan, tensor: &str) -> Option<&'a Unfolding> {
+/// How the weight of this name is factored: a layer's own, or one that is tied to it.
+fn format_of<'a>(plan: &'a Plan, tensor: &str) -> Option<&'a Format> {
     plan.layers.iter().find_map(|layer| {
-        let tied = layer.tied.iter().find(|(name, ..)| name == tensor).map(|(.., unfolding)| unfolding);
-        (layer.tensor == tensor).then_some(&layer.unfolding).or(tied)
+        let tied = layer.tied.iter().find(|(name, ..)| name == tensor).map(|(.., format)| format);
+        (layer.tensor == tensor).then_some(&layer.format).or(tied)
     })
 }
 
@@ -121,27 +120,41 @@ fn factor_layer(
         return Err(CommandError::RecordMismatch { module: layer.layer.clone(), problem });
     };
     if initialization == Initialization::Default {
-        let factor = |(index, shape): (usize, Vec<usize>)| {
-            let fan_in: usize = shape.iter().skip(1).product();
-            let deviation = (2.0 / fan_in.max(1) as f64).sqrt();
-            let name = format!("{}.{index}.weight", layer.layer);
-            let data = initial::normal(seed, &name, shape.iter().product(), deviation);
-            Factor { shape, data }
+        let shapes = layer.format.factor_shapes(&layer.ranks);
+        let factor = |(name, shape): (&String, Vec<usize>)| {
+            let deviation = deviation(layer, &shape);
+            Factor { data: initial::normal(seed, name, shape.iter().product(), deviation), shape }
         };
-        let shapes = layer.unfolding.factor_shapes(layer.rank);
+        let names = layer.format.factor_names(&layer.layer);
         // Nothing is approximated.
-        return Ok((shapes.into_iter().enumerate().map(factor).collect(), 1.0));
+        return Ok((names.iter().zip(shapes).map(factor).collect(), 1.0));
     }
     let data: Vec<f64> = weight.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
-    let options = SvdOptions { method: plan.recipe.svd, threads: 1 };
-    let done = match &layer.metric {
-        Some(metric) => factor_in(metric, &data, &layer.unfolding, layer.rank, &options),
-        None => overcomplete(&data, &layer.unfolding, layer.rank, &options, seed),
-    };
-    let done = done.map_err(decompose_error(name))?;
+    let options = FormatOptions { svd: SvdOptions { method: plan.recipe.svd, threads: 1 }, seed };
+    let done = layer
+        .format
+        .factor(&data, &layer.ranks, layer.metric.as_ref(), &options)
+        .map_err(decompose_error(name))?;
     let narrow = |factor: Factor<f64>| Factor {
         data: factor.data.into_iter().map(|x| x as f32).collect(),
         shape: factor.shape,
     };
     Ok((done.factors.into_iter().map(narrow).collect(), done.relative_error))
+}
+
+/// How far from zero the elements of a factor start: as a layer's own, or, where factors are multiplied out before they run,
+/// so that what they make starts as a dense layer would.
+fn deviation(layer: &LayerPlan, shape: &[usize]) -> f64 {
+    let of_layer = |fan_in: usize| (2.0 / fan_in.max(1) as f64).sqrt();
+    if layer.format.is_chain() {
+        return of_layer(shape.iter().skip(1).product());
+    }
+    let fan_in: usize = match layer.format.layout() {
+        Layout::TransposedLinear => layer.format.shape()[0],
+        _ => layer.format.shape().iter().skip(1).product(),
+    };
+    // The variance of a sum of products is how many there are, times the product of the variances.
+    let count = layer.format.factor_names("").len() as f64;
+    let sums: usize = layer.ranks.values().iter().product();
+    (of_layer(fan_in).powi(2) / sums as f64).powf(0.5 / count)
 }

@@ -124,7 +124,7 @@ pub fn heads(options: &HeadsOptions, progress: &dyn Progress) -> Result<HeadsRep
         let product = kind_name(kind);
         let name = format!("{attention} {product}");
         let mut event = LayerEvent::new(&name, begin.elapsed().as_secs_f64());
-        event.rank = Some(rank);
+        event.ranks = Some(rank.into());
         event.relative_error = Some(relative_error);
         progress.finished(&event, 1);
         narrowed.push(NarrowedProduct { attention, product, heads, width, rank, relative_error });

@@ -1,14 +1,16 @@
 use super::CommandError;
-use super::weights::{self, Element, decompose_error};
+use super::weights::{self, Element, Recorded, decompose_error};
 use crate::checkpoint::{Checkpoint, ModuleRecord, Source};
-use crate::decompose::{Factor, Scheme, Unfolding, weight_spectrum};
-use crate::linalg::{self, Spectrum};
+use crate::decompose::{
+    DecomposeError, Factor, Format, Layout, Pairs, Ranks, Scheme, Unfolding, weight_spectrum,
+};
+use crate::linalg::{self, Spectrum, SvdOptions};
 use crate::plan::{
     Catalog, CatalogEntry, ConvScheme, Job, LayerEvent, Limits, Pattern, PlanError, Progress, Stage,
-    read_spectrum, run_jobs,
+    compared_formats, read_curve, read_spectrum, run_jobs,
 };
-use crate::report::{InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
-use std::collections::BTreeMap;
+use crate::report::{FormatCurve, InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// What [`inspect`] is to do.
@@ -25,6 +27,8 @@ pub struct InspectOptions {
     pub conv_scheme: ConvScheme,
     /// Whether spectra are computed; without them nothing but headers is read.
     pub spectra: bool,
+    /// Whether every format is tried that a layer can have, and how tensors take outputs and inputs apart.
+    pub formats: Option<Pairs>,
     /// How much of the machine is used.
     pub limits: Limits,
 }
@@ -39,6 +43,7 @@ impl InspectOptions {
             rank: None,
             conv_scheme: ConvScheme::default(),
             spectra: true,
+            formats: None,
             limits: Limits::default(),
         }
     }
@@ -49,7 +54,9 @@ struct Subject<'a> {
     layer: String,
     entry: Option<&'a CatalogEntry>,
     module: Option<&'a ModuleRecord>,
-    unfolding: Unfolding,
+    /// How it would be factored, or is.
+    format: Format,
+    ranks: Option<Ranks>,
 }
 
 /// Says what every tensor of a checkpoint is, and of every layer what factoring it would cost and lose.
@@ -72,7 +79,13 @@ pub fn inspect(options: &InspectOptions, progress: &dyn Progress) -> Result<Insp
         .iter()
         .zip(spectra)
         .map(|(subject, spectrum)| describe(subject, spectrum.as_ref(), options.rank));
-    let layers: Vec<InspectedLayer> = layers.collect();
+    let mut layers: Vec<InspectedLayer> = layers.collect();
+    if let Some(pairs) = &options.formats {
+        let found = formats(&checkpoint, &subjects, options, pairs, progress)?;
+        for (layer, formats) in layers.iter_mut().zip(found) {
+            layer.formats = formats;
+        }
+    }
     let entries: Vec<CatalogEntry> = catalog.entries().cloned().collect();
     Ok(InspectReport::new(
         options.source.to_string(),
@@ -88,30 +101,22 @@ fn subjects<'a>(
     catalog: &'a Catalog,
     options: &InspectOptions,
 ) -> Result<Vec<Subject<'a>>, CommandError> {
-    let none = BTreeMap::new();
-    let modules = checkpoint.record().map_or(&none, |record| &record.modules);
-    let part_of_module = |layer: &str| {
-        layer
-            .rsplit_once('.')
-            .is_some_and(|(head, index)| index.parse::<usize>().is_ok() && modules.contains_key(head))
-    };
+    let modules = checkpoint.record().into_iter().flat_map(|record| &record.modules);
+    let recorded: Vec<Recorded<'a>> =
+        modules.map(|(name, module)| Recorded::new(name, module)).collect::<Result<_, _>>()?;
+    let factors: BTreeSet<String> =
+        recorded.iter().flat_map(|module| module.format.factor_names(module.name)).collect();
     let mut subjects = Vec::new();
     for entry in catalog.entries().filter(|entry| entry.is_candidate() && entry.elements() > 0) {
-        let Some(layout) = entry.kind.layout().filter(|_| !part_of_module(&entry.layer)) else { continue };
-        let scheme = match (layout.is_convolution(), options.conv_scheme) {
-            (false, _) => Scheme::Matrix,
-            (true, ConvScheme::Spatial) => Scheme::Spatial,
-            (true, ConvScheme::Channel) => Scheme::Channel,
-        };
-        let unfolding = Unfolding::new(layout, scheme, &entry.shape, entry.groups)
+        let Some(layout) = entry.kind.layout().filter(|_| !factors.contains(&entry.name)) else { continue };
+        let unfolding = matrix_of(layout, options.conv_scheme, &entry.shape, entry.groups)
             .map_err(decompose_error(&entry.name))?;
-        subjects.push(Subject { layer: entry.layer.clone(), entry: Some(entry), module: None, unfolding });
+        let (layer, format) = (entry.layer.clone(), unfolding.into());
+        subjects.push(Subject { layer, entry: Some(entry), module: None, format, ranks: None });
     }
-    if let Some(record) = checkpoint.record() {
-        for (name, module) in &record.modules {
-            let unfolding = weights::unfolding(name, module)?;
-            subjects.push(Subject { layer: name.clone(), entry: None, module: Some(module), unfolding });
-        }
+    for Recorded { name, module, format, ranks } in recorded {
+        let (layer, ranks) = (name.to_owned(), Some(ranks));
+        subjects.push(Subject { layer, entry: None, module: Some(module), format, ranks });
     }
     subjects.sort_by(|a, b| crate::checkpoint::natural_order(&a.layer, &b.layer));
     for pattern in &options.targets {
@@ -130,6 +135,21 @@ fn subjects<'a>(
     Ok(subjects)
 }
 
+/// How a weight is seen as a matrix.
+fn matrix_of(
+    layout: Layout,
+    convolutions: ConvScheme,
+    shape: &[usize],
+    groups: usize,
+) -> Result<Unfolding, DecomposeError> {
+    let scheme = match (layout.is_convolution(), convolutions) {
+        (false, _) => Scheme::Matrix,
+        (true, ConvScheme::Spatial) => Scheme::Spatial,
+        (true, ConvScheme::Channel) => Scheme::Channel,
+    };
+    Unfolding::new(layout, scheme, shape, groups)
+}
+
 fn matches(pattern: &Pattern, subject: &Subject<'_>) -> bool {
     pattern.matches(&subject.layer) || subject.entry.is_some_and(|entry| pattern.matches(&entry.name))
 }
@@ -143,11 +163,14 @@ fn spectra(
     let jobs: Vec<Job<(&Subject<'_>, u64)>> = subjects
         .iter()
         .map(|subject| {
-            let (rows, cols) = (subject.unfolding.rows(), subject.unfolding.cols());
-            let small = rows.min(cols) as u64;
-            let work = subject.unfolding.groups() as u64 * small * small * rows.max(cols) as u64;
+            let out = subject.format.shape().first().copied().unwrap_or(1);
+            let (rows, cols) = match &subject.format {
+                Format::Matrix(unfolding) => (unfolding.rows(), unfolding.cols()),
+                Format::Tensor(_) => (out, subject.format.parameters() / out.max(1)),
+            };
             let memory_bytes =
-                2 * (subject.unfolding.parameters() * 8) as u64 + linalg::spectrum_bytes(rows, cols, 4);
+                2 * (subject.format.parameters() * 8) as u64 + linalg::spectrum_bytes(rows, cols, 4);
+            let work = subject.format.work();
             Job { item: (subject, work), work, memory_bytes }
         })
         .collect();
@@ -155,13 +178,13 @@ fn spectra(
     let spectra = run_jobs(&jobs, limits, |&(subject, work)| {
         progress.started(&subject.layer);
         let start = Instant::now();
-        let spectrum = match (subject.entry, subject.module) {
-            (Some(entry), _) => read_spectrum(checkpoint, entry, &subject.unfolding, None)?,
-            (None, Some(module)) if weights::is_wide(module) => {
+        let spectrum = match (subject.entry, subject.format.unfolding(), subject.module) {
+            (Some(entry), Some(unfolding), _) => read_spectrum(checkpoint, entry, unfolding, None)?,
+            (_, _, Some(module)) if weights::is_wide(module) => {
                 product_spectrum::<f64>(checkpoint, subject, module)?
             }
-            (None, Some(module)) => product_spectrum::<f32>(checkpoint, subject, module)?,
-            (None, None) => return Ok(None),
+            (_, _, Some(module)) => product_spectrum::<f32>(checkpoint, subject, module)?,
+            _ => return Ok(None),
         };
         progress.finished(&LayerEvent::new(&subject.layer, start.elapsed().as_secs_f64()), work);
         Ok::<_, CommandError>(Some(spectrum))
@@ -170,48 +193,95 @@ fn spectra(
     spectra
 }
 
+/// What dense layers lose in every format that they can have.
+fn formats(
+    checkpoint: &Checkpoint,
+    subjects: &[Subject<'_>],
+    options: &InspectOptions,
+    pairs: &Pairs,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<FormatCurve>>, CommandError> {
+    let mut jobs: Vec<Job<(usize, &CatalogEntry, Format)>> = Vec::new();
+    for (index, subject) in subjects.iter().enumerate() {
+        let Some(entry) = subject.entry else { continue };
+        for format in compared_formats(entry, options.conv_scheme, pairs)? {
+            let svd = SvdOptions::default();
+            let memory_bytes = entry.elements() * 8 + format.working_bytes(&format.max_ranks(), 8, &svd);
+            jobs.push(Job { work: format.work(), item: (index, entry, format), memory_bytes });
+        }
+    }
+    progress.begin(Stage::Spectra, jobs.len(), jobs.iter().map(|job| job.work).sum());
+    let curves = run_jobs(&jobs, options.limits, |(_, entry, format)| {
+        progress.started(&entry.layer);
+        let start = Instant::now();
+        let curve = read_curve(checkpoint, entry, format, None, 1)?;
+        progress.finished(&LayerEvent::new(&entry.layer, start.elapsed().as_secs_f64()), format.work());
+        Ok::<_, CommandError>(FormatCurve::new(format, &curve))
+    });
+    progress.end();
+    let mut found = vec![Vec::new(); subjects.len()];
+    for (job, curve) in jobs.iter().zip(curves?) {
+        found[job.item.0].push(curve);
+    }
+    Ok(found)
+}
+
 /// The singular values of what a module's factors multiply out to.
 fn product_spectrum<T: Element>(
     checkpoint: &Checkpoint,
     subject: &Subject<'_>,
     module: &ModuleRecord,
 ) -> Result<Spectrum, CommandError> {
-    let chain: Vec<Factor<T>> = weights::read_chain(checkpoint, &subject.layer, module, &subject.unfolding)?;
+    let recorded = Recorded::new(&subject.layer, module)?;
+    let factors: Vec<Factor<T>> = recorded.read(checkpoint)?;
     let fail = |source| CommandError::Decompose { tensor: subject.layer.clone(), source };
-    let weight = subject.unfolding.collapse(&chain, 1).map_err(fail)?;
-    weight_spectrum(&weight, &subject.unfolding, 1).map_err(fail)
+    let weight = recorded.format.collapse(&factors, 1).map_err(fail)?;
+    let unfolding = match &subject.format {
+        Format::Matrix(unfolding) => unfolding.clone(),
+        Format::Tensor(tensor) => {
+            matrix_of(tensor.layout(), ConvScheme::default(), tensor.shape(), 1).map_err(fail)?
+        }
+    };
+    weight_spectrum(&weight, &unfolding, 1).map_err(fail)
 }
 
 fn describe(subject: &Subject<'_>, spectrum: Option<&Spectrum>, rank: Option<usize>) -> InspectedLayer {
-    let unfolding = &subject.unfolding;
-    let preview = rank.map(|rank| rank.min(unfolding.max_rank())).map(|rank| RankPreview {
-        rank,
-        parameters: (rank * unfolding.parameters_per_rank()) as u64,
-        smaller: rank <= unfolding.break_even_rank(),
-        multiply_adds: (rank * unfolding.multiply_adds_per_rank(1)) as u64,
-        relative_error: spectrum.map(|spectrum| spectrum.relative_error(rank)),
+    let format = &subject.format;
+    let preview = rank.map(|rank| rank.min(format.max_ranks().largest())).map(|rank| {
+        let ranks = format.attainable(&format.max_ranks().map(|_, most| most.min(rank)));
+        // The spectrum is a matrix's: of tensors it says nothing.
+        let spectrum = spectrum.filter(|_| format.unfolding().is_some());
+        RankPreview {
+            rank,
+            parameters: format.factored_parameters(&ranks) as u64,
+            smaller: rank <= format.break_even_rank(),
+            multiply_adds: format.factored_multiply_adds(&ranks, [1, 1]) as u64,
+            relative_error: spectrum.map(|spectrum| spectrum.relative_error(rank)),
+        }
     });
-    let stored = match subject.module {
-        Some(module) => unfolding.factored_parameters(module.rank),
-        None => unfolding.parameters(),
+    let stored = match &subject.ranks {
+        Some(ranks) => format.factored_parameters(ranks),
+        None => format.parameters(),
     };
     InspectedLayer {
         layer: subject.layer.clone(),
-        kind: subject.entry.map_or_else(|| unfolding.layout().name(), |entry| entry.kind.name()),
-        shape: unfolding.shape().to_vec(),
+        kind: subject.entry.map_or_else(|| format.layout().name(), |entry| entry.kind.name()),
+        shape: format.shape().to_vec(),
         dtype: match (subject.entry, subject.module) {
             (Some(entry), _) => entry.dtype.to_owned(),
             (None, module) => module.map(|module| module.dtype.clone()).unwrap_or_default(),
         },
-        scheme: unfolding.scheme().name(),
-        groups: unfolding.groups(),
+        scheme: format.scheme().name(),
+        groups: format.groups(),
         parameters: stored as u64,
-        dense_parameters: unfolding.parameters() as u64,
-        max_rank: unfolding.max_rank(),
-        break_even_rank: unfolding.break_even_rank(),
+        dense_parameters: format.parameters() as u64,
+        max_rank: format.max_ranks().largest(),
+        break_even_rank: format.break_even_rank(),
         spectrum: spectrum.map(LayerSpectrum::new),
         preview,
-        factored_rank: subject.module.map(|module| module.rank),
+        factored_rank: subject.ranks.map(|ranks| ranks.largest()),
+        factored_ranks: subject.ranks.filter(|ranks| !ranks.is_one()),
+        formats: Vec::new(),
         relative_error: subject.module.map(|module| module.relative_error),
         tied_with: match (subject.entry, subject.module) {
             (Some(entry), _) => entry.tied_with.clone(),

@@ -128,6 +128,23 @@ fn is_of_classes(name: &str) -> bool {
     ["classifier", "pre_classifier"].iter().any(|head| name.split('.').next() == Some(head))
 }
 
+/// Tied tensors: a copy that a checkpoint may hold, and what it is a copy of.
+const TIED: [(&str, &str); 13] = [
+    ("lm_head.weight", "transformer.wte.weight"),
+    ("lm_head.weight", "wte.weight"),
+    ("lm_head.weight", "model.embed_tokens.weight"),
+    ("lm_head.weight", "model.shared.weight"),
+    ("model.encoder.embed_tokens.weight", "model.shared.weight"),
+    ("model.decoder.embed_tokens.weight", "model.shared.weight"),
+    ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
+    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+    ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
+    ("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    ("lm_head.decoder.bias", "lm_head.bias"),
+    ("predictions.decoder.bias", "predictions.bias"),
+];
+
 /// Removes copies of tied tensors that lie beside them: training would move on one of them alone, and transformers ties
 /// what is missing.
 pub(super) fn without_copies(state: &mut State, json: &Value) {
@@ -138,21 +155,7 @@ pub(super) fn without_copies(state: &mut State, json: &Value) {
     if !json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(usual) {
         return;
     }
-    const PAIRS: [(&str, &str); 11] = [
-        ("lm_head.weight", "transformer.wte.weight"),
-        ("lm_head.weight", "wte.weight"),
-        ("lm_head.weight", "model.embed_tokens.weight"),
-        ("lm_head.weight", "model.shared.weight"),
-        ("model.encoder.embed_tokens.weight", "model.shared.weight"),
-        ("model.decoder.embed_tokens.weight", "model.shared.weight"),
-        ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-        ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
-        ("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-    ];
-    let more = [("lm_head.decoder.bias", "lm_head.bias"), ("predictions.decoder.bias", "predictions.bias")];
-    for (copy, owner) in PAIRS.into_iter().chain(more) {
+    for (copy, owner) in TIED {
         let of = |name: &str| state.tensors.get(name).and_then(|stored| stored.tensor()).cloned();
         let (Some(one), Some(other)) = (of(copy), of(owner)) else { continue };
         let equal = one.dims() == other.dims()

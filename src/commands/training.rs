@@ -257,8 +257,7 @@ fn check(report: &mut TrainingReport, options: &RunOptions) {
 /// Parameters that the network would have if no layer were factored.
 fn dense_parameters(learner: &impl Learner) -> Option<u64> {
     let factored = learner.layers().iter().filter_map(|layer| layer.weight.chain());
-    let (now, dense) = factored.fold((0, 0), |(now, dense), chain| {
-        (now + chain.parameters(), dense + chain.unfolding().parameters())
-    });
+    let (now, dense) = factored
+        .fold((0, 0), |(now, dense), chain| (now + chain.parameters(), dense + chain.format().parameters()));
     (now != dense).then(|| (learner.parameters().count() - now + dense) as u64)
 }

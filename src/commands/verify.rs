@@ -1,10 +1,9 @@
 use super::CommandError;
-use super::weights::{self, Element, decompose_error};
-use crate::checkpoint::{Checkpoint, Dtype, ModuleRecord, Source, TensorEntry};
-use crate::decompose::{Unfolding, error_of};
+use super::weights::{self, Element, Recorded, decompose_error};
+use crate::checkpoint::{Checkpoint, Dtype, Source, TensorEntry};
 use crate::plan::{Job, LayerEvent, Limits, Progress, Stage, run_jobs};
 use crate::report::{VerifiedLayer, VerifyReport};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// What [`verify`] is to do.
@@ -52,29 +51,28 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verify
     let mut problems = Vec::new();
     let mut jobs = Vec::new();
     for (name, module) in &record.modules {
-        let unfolding = weights::unfolding(name, module)?;
-        let work = (unfolding.parameters() * module.rank) as u64;
-        let memory_bytes = weights::memory_of(module, &unfolding);
-        jobs.push(Job { item: (name.as_str(), module, unfolding, work), work, memory_bytes });
+        let recorded = Recorded::new(name, module)?;
+        let (work, memory_bytes) = (recorded.work(), recorded.memory_bytes());
+        jobs.push(Job { item: recorded, work, memory_bytes });
     }
     progress.begin(Stage::Verifying, jobs.len(), jobs.iter().map(|job| job.work).sum());
-    let layers = run_jobs(&jobs, options.limits, |(name, module, unfolding, work)| {
-        progress.started(name);
+    let layers = run_jobs(&jobs, options.limits, |recorded| {
+        progress.started(recorded.name);
         let begin = Instant::now();
-        let layer = if weights::is_wide(module) {
-            verify_layer::<f64>(&factored, &dense, name, module, unfolding)?
+        let layer = if weights::is_wide(recorded.module) {
+            verify_layer::<f64>(&factored, &dense, recorded)?
         } else {
-            verify_layer::<f32>(&factored, &dense, name, module, unfolding)?
+            verify_layer::<f32>(&factored, &dense, recorded)?
         };
-        let mut event = LayerEvent::new(name, begin.elapsed().as_secs_f64());
-        event.rank = Some(module.rank);
+        let mut event = LayerEvent::new(recorded.name, begin.elapsed().as_secs_f64());
+        event.ranks = Some(recorded.ranks);
         event.relative_error = layer.found;
-        progress.finished(&event, *work);
+        progress.finished(&event, recorded.work());
         Ok::<_, CommandError>(layer)
     });
     progress.end();
     let layers = layers?;
-    let compared = compare_kept(&factored, &dense, record.modules.keys().map(String::as_str), &mut problems)?;
+    let compared = compare_kept(&factored, &dense, jobs.iter().map(|job| &job.item), &mut problems)?;
     Ok(VerifyReport::new(
         options.factored.to_string(),
         options.against.to_string(),
@@ -88,15 +86,15 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verify
 fn verify_layer<T: Element>(
     factored: &Checkpoint,
     dense: &Checkpoint,
-    name: &str,
-    module: &ModuleRecord,
-    unfolding: &Unfolding,
+    module: &Recorded<'_>,
 ) -> Result<VerifiedLayer, CommandError> {
+    let (name, recorded_as, module) = (module.name, module, module.module);
     let recorded = module.relative_error;
     let layer = |found: Option<f64>, passed: bool, problem: Option<String>| VerifiedLayer {
         layer: name.to_owned(),
         scheme: module.scheme.clone(),
-        rank: module.rank,
+        rank: recorded_as.ranks.largest(),
+        ranks: recorded_as.ranks,
         recorded,
         found,
         passed,
@@ -110,13 +108,13 @@ fn verify_layer<T: Element>(
         let problem = format!("`{tensor}` has shape {:?}, the record says {:?}", entry.shape, module.shape);
         return Ok(layer(None, false, Some(problem)));
     }
-    let chain = match weights::read_chain::<T>(factored, name, module, unfolding) {
+    let chain = match recorded_as.read::<T>(factored) {
         Ok(chain) => chain,
         Err(CommandError::RecordMismatch { problem, .. }) => return Ok(layer(None, false, Some(problem))),
         Err(error) => return Err(error),
     };
     let weight: Vec<T> = weights::read(dense, entry)?;
-    let found = error_of(&weight, unfolding, &chain, 1).map_err(decompose_error(&tensor))?;
+    let found = recorded_as.format.error_of(&weight, &chain, 1).map_err(decompose_error(&tensor))?;
     // Not a number holds for nothing.
     let passed = (found - recorded).abs() <= tolerance(recorded);
     let problem = (!passed).then(|| format!("relative error {found:.6}, the record says {recorded:.6}"));
@@ -127,24 +125,18 @@ fn verify_layer<T: Element>(
 fn compare_kept<'a>(
     factored: &Checkpoint,
     dense: &Checkpoint,
-    modules: impl Iterator<Item = &'a str>,
+    modules: impl Iterator<Item = &'a Recorded<'a>>,
     problems: &mut Vec<String>,
 ) -> Result<usize, CommandError> {
-    let modules: BTreeSet<&str> = modules.collect();
-    let module_of = |name: &str| -> Option<(String, String)> {
-        let (head, leaf) = name.rsplit_once('.')?;
-        let (module, index) = head.rsplit_once('.')?;
-        (modules.contains(module) && index.parse::<usize>().is_ok())
-            .then(|| (module.to_owned(), leaf.to_owned()))
-    };
-    let mut seen: BTreeSet<String> = modules.iter().map(|module| format!("{module}.weight")).collect();
+    let (mut factors, mut biases, mut seen) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+    for Recorded { name, format, .. } in modules {
+        factors.extend(format.factor_names(name));
+        biases.insert(format.bias_name(name), format!("{name}.bias"));
+        seen.insert(format!("{name}.weight"));
+    }
     let mut compared = 0;
-    for entry in factored.tensors() {
-        let name = match module_of(&entry.name) {
-            Some((_, leaf)) if leaf == "weight" => continue,
-            Some((module, leaf)) => format!("{module}.{leaf}"),
-            None => entry.name.clone(),
-        };
+    for entry in factored.tensors().iter().filter(|entry| !factors.contains(&entry.name)) {
+        let name = biases.get(&entry.name).unwrap_or(&entry.name).clone();
         let Some(original) = dense.get(&name) else {
             problems.push(format!("the dense checkpoint has no `{name}`"));
             continue;

@@ -3,7 +3,8 @@
 use super::CommandError;
 use crate::checkpoint::numeric::{self, NumericError};
 use crate::checkpoint::{Checkpoint, Dtype, ModuleRecord, TensorEntry};
-use crate::decompose::{DecomposeError, Factor, Layout, Scheme, Unfolding};
+use crate::decompose::{DecomposeError, Factor, Format, Ranks};
+use crate::layers::recorded;
 use crate::linalg::Scalar;
 
 /// The element type of computation: f64 for F64, f32 for the narrower types, whose elements it holds exactly.
@@ -83,39 +84,49 @@ pub(super) fn relative_difference<T: Scalar>(weight: &[T], other: &[T]) -> f64 {
     if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
 }
 
-/// The layout, scheme, shape and groups of a module, as its record says them.
-pub(super) fn unfolding(module: &str, record: &ModuleRecord) -> Result<Unfolding, CommandError> {
-    let mismatch = |problem: String| CommandError::RecordMismatch { module: module.to_owned(), problem };
-    let layout = Layout::from_name(&record.kind)
-        .ok_or_else(|| mismatch(format!("kind `{}` is not known to this version", record.kind)))?;
-    let scheme = Scheme::from_name(&record.scheme)
-        .ok_or_else(|| mismatch(format!("scheme `{}` is not known to this version", record.scheme)))?;
-    Unfolding::new(layout, scheme, &record.shape, record.groups.unwrap_or(1)).map_err(decompose_error(module))
+/// A module's factors, as its record says them.
+pub(super) struct Recorded<'a> {
+    pub(super) name: &'a str,
+    pub(super) module: &'a ModuleRecord,
+    pub(super) format: Format,
+    pub(super) ranks: Ranks,
 }
 
-/// The factors of a module, of the rank that its record says.
-pub(super) fn read_chain<T: Element>(
-    checkpoint: &Checkpoint,
-    module: &str,
-    record: &ModuleRecord,
-    unfolding: &Unfolding,
-) -> Result<Vec<Factor<T>>, CommandError> {
-    let shapes = unfolding.factor_shapes(record.rank);
-    let link = |(index, expected): (usize, &Vec<usize>)| {
-        let tensor = expect(checkpoint, module, &format!("{module}.{index}.weight"))?;
-        if tensor.shape != *expected {
-            let problem = format!("`{}` has shape {:?}, expected {expected:?}", tensor.name, tensor.shape);
-            return Err(CommandError::RecordMismatch { module: module.to_owned(), problem });
-        }
-        Ok(Factor { shape: tensor.shape.clone(), data: read(checkpoint, tensor)? })
-    };
-    shapes.iter().enumerate().map(link).collect()
-}
+impl<'a> Recorded<'a> {
+    pub(super) fn new(name: &'a str, module: &'a ModuleRecord) -> Result<Self, CommandError> {
+        let (format, ranks) = recorded(module)
+            .map_err(|problem| CommandError::RecordMismatch { module: name.to_owned(), problem })?;
+        Ok(Self { name, module, format, ranks })
+    }
 
-/// Bytes held while a module's factors are multiplied out and compared with a dense weight.
-pub(super) fn memory_of(record: &ModuleRecord, unfolding: &Unfolding) -> u64 {
-    let item = if record.dtype == "F64" { 8 } else { 4 };
-    (item * (4 * unfolding.parameters() + 2 * unfolding.factored_parameters(record.rank))) as u64
+    /// The factors, of the ranks that the record says.
+    pub(super) fn read<T: Element>(&self, checkpoint: &Checkpoint) -> Result<Vec<Factor<T>>, CommandError> {
+        let (names, shapes) = (self.format.factor_names(self.name), self.format.factor_shapes(&self.ranks));
+        let factor = |(name, expected): (&String, &Vec<usize>)| {
+            let tensor = expect(checkpoint, self.name, name)?;
+            if tensor.shape != *expected {
+                let problem =
+                    format!("`{}` has shape {:?}, expected {expected:?}", tensor.name, tensor.shape);
+                return Err(CommandError::RecordMismatch { module: self.name.to_owned(), problem });
+            }
+            Ok(Factor { shape: tensor.shape.clone(), data: read(checkpoint, tensor)? })
+        };
+        names.iter().zip(&shapes).map(factor).collect()
+    }
+
+    /// What multiplying the factors out takes, in no unit.
+    pub(super) fn work(&self) -> u64 {
+        self.format.reconstruction_multiply_adds(&self.ranks)
+    }
+
+    /// Bytes held while the factors are multiplied out and compared with a dense weight.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        // Tensors are multiplied out in f64.
+        let is_wide = self.module.dtype == "F64" || self.format.unfolding().is_none();
+        let item = if is_wide { 8 } else { 4 };
+        let factors = self.format.factored_parameters(&self.ranks);
+        (item * (4 * self.format.parameters() + 2 * factors)) as u64
+    }
 }
 
 /// Whether a module is computed with in f64.

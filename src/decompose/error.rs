@@ -22,6 +22,54 @@ pub enum DecomposeError {
         /// The weight's output channels.
         out_channels: usize,
     },
+    /// Tensors are of kernels in one group.
+    #[error("scheme `{scheme}` is for convolutions of one group, found {groups} groups")]
+    GroupedTensor {
+        /// The scheme asked for.
+        scheme: &'static str,
+        /// The weight's groups.
+        groups: usize,
+    },
+    /// More or fewer ranks than modes.
+    #[error("found {found} ranks, expected {expected}")]
+    RankCount {
+        /// How many there are for this weight, or can be at most.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// More pairs of modes than a tensor can have, or none.
+    #[error("{count} pairs, expected 1 to {most}")]
+    PairCount {
+        /// How many were asked for.
+        count: usize,
+        /// How many there can be.
+        most: usize,
+    },
+    /// A tensor's factors for the same weight stored the other way round.
+    #[error(
+        "a tensor of a {layout} weight has no factors for the same weight as {other}: outputs and inputs change places"
+    )]
+    TransposedTensor {
+        /// The layout asked for.
+        layout: &'static str,
+        /// The factors' own.
+        other: &'static str,
+    },
+    /// Pairs of modes that do not make up the weight's outputs and inputs.
+    #[error(
+        "pairs {found:?} do not make up {out} outputs and {inner} inputs: expected 1 to {most} pairs [outputs, inputs] whose products those are"
+    )]
+    Pairs {
+        /// The weight's outputs.
+        out: usize,
+        /// The weight's inputs, of one tap.
+        inner: usize,
+        /// How many pairs there can be.
+        most: usize,
+        /// The pairs asked for.
+        found: Vec<[usize; 2]>,
+    },
     /// A factor's shape is not the one that its place in the chain asks for.
     #[error("factor {index} has shape {found:?}, expected {expected:?}")]
     FactorShape {

@@ -1,7 +1,7 @@
 use super::alternating::Kernel;
 use super::chain::Pair;
 use super::{DecomposeError, Factored, Unfolding};
-use crate::linalg::{self, Cholesky, LinalgError, Scalar, Spectrum, SvdOptions, SvdPath};
+use crate::linalg::{self, Cholesky, LinalgError, Scalar, Spectrum, SvdOptions};
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -103,6 +103,12 @@ impl Metric {
     #[must_use]
     pub fn fisher(inputs: Arc<Cholesky>, outputs: Arc<Cholesky>) -> Self {
         Self { method: Method::Fisher, outputs: Side::Full(outputs), inputs: Side::Full(inputs) }
+    }
+
+    /// The same, its inputs counting as another metric's do.
+    #[must_use]
+    pub fn with_inputs_of(self, other: &Self) -> Self {
+        Self { inputs: other.inputs.clone(), ..self }
     }
 
     /// What it is made of.
@@ -225,8 +231,9 @@ pub fn factor_in<T: Scalar>(
     Ok(Factored {
         factors: unfolding.chain(&pairs),
         relative_error: super::weight::ratio(tail_squared, norm_squared),
-        path: path.unwrap_or(SvdPath::Svd),
+        path,
         spectrum: None,
+        degeneracy: None,
     })
 }
 

@@ -14,10 +14,19 @@ pub enum Scheme {
     Channel,
     /// Three factors `A M B` at full rank, trained and then collapsed: overcomplete.
     Deep,
+    /// A core tensor and a factor for each mode.
+    Tucker,
+    /// A sum of products of vectors, one for each mode: canonical polyadic.
+    Cp,
+    /// A core of three axes for each mode, multiplied along the row of modes.
+    #[serde(rename = "tensor-train")]
+    TensorTrain,
 }
 
 impl Scheme {
-    const ALL: [Self; 4] = [Self::Matrix, Self::Spatial, Self::Channel, Self::Deep];
+    /// Every scheme.
+    pub const ALL: [Self; 7] =
+        [Self::Matrix, Self::Spatial, Self::Channel, Self::Deep, Self::Tucker, Self::Cp, Self::TensorTrain];
 
     /// The scheme's name in records, recipes and on the command line.
     #[must_use]
@@ -27,7 +36,16 @@ impl Scheme {
             Self::Spatial => "spatial",
             Self::Channel => "channel",
             Self::Deep => "deep",
+            Self::Tucker => "tucker",
+            Self::Cp => "cp",
+            Self::TensorTrain => "tensor-train",
         }
+    }
+
+    /// Whether a weight is seen as a tensor, and not as a matrix.
+    #[must_use]
+    pub fn is_tensor(self) -> bool {
+        matches!(self, Self::Tucker | Self::Cp | Self::TensorTrain)
     }
 
     /// The scheme of that name, if there is one.

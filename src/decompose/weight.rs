@@ -8,10 +8,13 @@ pub struct Factored<T> {
     pub factors: Vec<Factor<T>>,
     /// `|W - A B| / |W|` as certified by the decomposition, before any rounding to a narrower dtype.
     pub relative_error: f64,
-    /// The way that the decomposition went (the first group's).
-    pub path: SvdPath,
+    /// The way that the decomposition of matrices went (the first group's).
+    pub path: Option<SvdPath>,
     /// All singular values, where the decomposition yields them.
     pub spectrum: Option<Spectrum>,
+    /// Of a sum of components: their squared norms, summed, over that of the weight. 1 for orthogonal ones; large where they
+    /// cancel each other.
+    pub degeneracy: Option<f64>,
 }
 
 /// The singular values of a weight, over its groups.
@@ -59,8 +62,9 @@ pub fn factor<T: Scalar>(
     Ok(Factored {
         factors: unfolding.chain(&pairs),
         relative_error: ratio(tail_squared, norm_squared),
-        path: path.unwrap_or(SvdPath::Svd),
+        path,
         spectrum,
+        degeneracy: None,
     })
 }
 

@@ -8,11 +8,12 @@ use super::initial::{self, Start};
 use super::linear::Linear;
 use super::operations::Convolution;
 use super::parameters::{Parameters, Role};
+use super::recorded::{format_of, ranks_in};
 use super::row_norm::RowNorm;
 use super::state::{State, Stored};
 use super::weight::Weight;
 use crate::checkpoint::ModuleRecord;
-use crate::decompose::{Layout, Scheme, Unfolding};
+use crate::decompose::{Format, Layout, Pairs, Scheme};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -202,7 +203,7 @@ impl<'a> Builder<'a> {
             None => (Weight::Dense(self.tensor("weight", shape, Role::Weight)?), "bias".to_owned()),
             Some(chain) => {
                 let chain = chain?;
-                let name = format!("{}.bias", chain.factors().len() - 1);
+                let name = chain.format().bias_name("");
                 (Weight::Factored(chain), name)
             }
         };
@@ -223,21 +224,21 @@ impl<'a> Builder<'a> {
         if recorded != groups {
             note(format!("`{name}` is recorded with {recorded} groups, expected {groups}"));
         }
-        let unfold =
-            |scheme: Scheme| Unfolding::new(layout, scheme, shape, groups).map_err(candle_core::Error::wrap);
-        let unfolding = if let Some(Ok(unfolding)) = Scheme::from_name(&module.scheme).map(unfold) {
-            unfolding
-        } else {
-            let (scheme, kind) = (&module.scheme, layout.name());
-            note(format!("`{name}` is recorded with scheme `{scheme}`, which a {kind} cannot have"));
-            unfold(if layout.is_convolution() { Scheme::Channel } else { Scheme::Matrix })?
+        let format = format_of(module, layout, shape, groups);
+        let format = match format.and_then(|format| Ok((ranks_in(module, &format)?, format))) {
+            Ok((_, format)) => format,
+            Err(problem) => {
+                note(format!("`{name}` is recorded as what a {} cannot be: {problem}", layout.name()));
+                let scheme = if layout.is_convolution() { Scheme::Channel } else { Scheme::Matrix };
+                Format::new(layout, scheme, shape, groups, &Pairs::default())
+                    .map_err(candle_core::Error::wrap)?
+            }
         };
-        let factor = |(index, shape): (usize, &Vec<usize>)| {
-            self.tensor(&format!("{index}.weight"), shape, Role::Factor)
-        };
-        let shapes = unfolding.factor_shapes(module.rank.max(1));
-        let factors = shapes.iter().enumerate().map(factor).collect::<Result<_>>()?;
-        Chain::new(unfolding, factors)
+        let ranks = ranks_in(module, &format).unwrap_or_else(|_| format.max_ranks().map(|_, _| 1));
+        let factor = |(name, shape): (&String, &Vec<usize>)| self.tensor(name, shape, Role::Factor);
+        let (names, shapes) = (format.factor_names(""), format.factor_shapes(&ranks));
+        let factors = names.iter().zip(&shapes).map(factor).collect::<Result<_>>()?;
+        Chain::new(format, factors)
     }
 
     /// A linear layer named `name`.

@@ -1,7 +1,8 @@
 use super::matrices::{Matrices, weight_of};
 use super::operations::Reconstruction;
 use super::tape::{Node, Tape};
-use crate::decompose::{Scheme, Unfolding};
+use super::tensors::Factors;
+use crate::decompose::{Format, Ranks, Scheme};
 use crate::linalg;
 use candle_core::{D, DType, Device, Result, Tensor, Var, bail};
 use faer::MatRef;
@@ -22,6 +23,11 @@ pub enum Execution {
 }
 
 impl Execution {
+    /// This way, where factors can run in sequence at all.
+    pub(super) fn of(self, format: &Format) -> Self {
+        if format.is_chain() { self } else { Self::Product }
+    }
+
     /// Whether the factors are multiplied out, and what that takes, given what both ways take.
     pub(super) fn cheaper(self, sequence: u64, product: u64) -> (bool, u64) {
         match self {
@@ -32,11 +38,11 @@ impl Execution {
     }
 }
 
-/// The factors of one layer's weight: `W = A B`, or `A M B`.
+/// The factors of one layer's weight: `W = A B`, `A M B`, or a tensor's.
 ///
 /// # Frobenius decay
 ///
-/// The penalty `(1/2) |A B|^2` is on the product. Its gradients are closed forms, in which the product is never formed:
+/// The penalty `(1/2) |W|^2` is on what the factors stand for. Its gradients are closed forms, in which that is never formed:
 ///
 /// ```text
 /// two factors     grad_A = A (B Bt),           grad_B = (At A) B
@@ -44,55 +50,58 @@ impl Execution {
 /// |A B|^2 = tr((At A) (B Bt))
 /// ```
 ///
+/// Those of tensors contract the factors' Gram matrices with each other likewise.
+///
 /// # Reference
 ///
 /// Khodak, Tenenholtz, Mackey, Fusi, "Initialization and Regularization of Factorized Neural Layers", ICLR 2021,
 /// section 3.
 #[derive(Clone, Debug)]
 pub struct Chain {
-    unfolding: Unfolding,
-    rank: usize,
+    format: Format,
+    ranks: Ranks,
     factors: Vec<Var>,
 }
 
 impl Chain {
-    /// The chain of these factors, the first layer's first.
+    /// The factors of a weight, in the order in which they are stored.
     ///
     /// # Errors
     ///
-    /// - factors whose shapes are not the unfolding's at some rank
-    pub fn new(unfolding: Unfolding, factors: Vec<Var>) -> Result<Self> {
+    /// - factors whose shapes are not the format's at some ranks
+    pub fn new(format: impl Into<Format>, factors: Vec<Var>) -> Result<Self> {
+        let format = format.into();
         let found: Vec<Vec<usize>> = factors.iter().map(|factor| factor.dims().to_vec()).collect();
-        let rank = found.first().and_then(|first| unfolding.rank_of(first)).unwrap_or(0);
-        if rank == 0 || unfolding.factor_shapes(rank) != found {
-            let expected = unfolding.factor_shapes(rank.max(1));
+        let Some(ranks) = format.ranks_of(&found) else {
+            let one = format.max_ranks().map(|_, _| 1);
             bail!(
-                "factors of shapes {found:?} do not form a weight of shape {:?}: expected such as {expected:?}",
-                unfolding.shape()
+                "factors of shapes {found:?} do not form a weight of shape {:?}: expected such as {:?}",
+                format.shape(),
+                format.factor_shapes(&one)
             );
-        }
-        Ok(Self { unfolding, rank, factors })
+        };
+        Ok(Self { format, ranks, factors })
     }
 
-    /// How the weight is seen as a matrix.
+    /// How the weight is factored.
     #[must_use]
-    pub fn unfolding(&self) -> &Unfolding {
-        &self.unfolding
+    pub fn format(&self) -> &Format {
+        &self.format
     }
 
     /// The scheme.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
-        self.unfolding.scheme()
+        self.format.scheme()
     }
 
-    /// The rank, of each group.
+    /// The ranks: of matrices one, that of each group.
     #[must_use]
-    pub fn rank(&self) -> usize {
-        self.rank
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
     }
 
-    /// The weights of the layers, in the order in which they run.
+    /// The factors as they are stored: of a chain of layers their weights, in the order in which they run.
     #[must_use]
     pub fn factors(&self) -> &[Var] {
         &self.factors
@@ -104,9 +113,8 @@ impl Chain {
         self.factors.iter().map(|factor| factor.elem_count()).sum()
     }
 
-    fn matrices(&self) -> Result<Matrices> {
-        let detached: Vec<Tensor> = self.factors.iter().map(Var::as_detached_tensor).collect();
-        Matrices::of(&self.unfolding, &detached)
+    fn detached(&self) -> Vec<Tensor> {
+        self.factors.iter().map(Var::as_detached_tensor).collect()
     }
 
     /// The dense weight, in its stored shape; no gradient goes through it.
@@ -115,7 +123,12 @@ impl Chain {
     ///
     /// - a device that fails
     pub fn collapse(&self) -> Result<Tensor> {
-        weight_of(&self.unfolding, &self.matrices()?.product()?)
+        match &self.format {
+            Format::Matrix(unfolding) => {
+                weight_of(unfolding, &Matrices::of(unfolding, &self.detached())?.product()?)
+            }
+            Format::Tensor(tensor) => Factors::new(tensor, &self.detached())?.weight(),
+        }
     }
 
     /// The dense weight in a computation, with gradients to the factors.
@@ -125,18 +138,16 @@ impl Chain {
     /// - as [`Tape::apply`]
     pub fn reconstruct(&self, tape: &Tape) -> Result<Node> {
         let nodes: Vec<Node> = self.factors.iter().map(|factor| tape.parameter(factor)).collect();
-        tape.apply(Reconstruction::new(&self.unfolding), &nodes.iter().collect::<Vec<_>>())
+        tape.apply(Reconstruction::new(&self.format), &nodes.iter().collect::<Vec<_>>())
     }
 
     /// Multiply-adds of forming the dense weight.
     #[must_use]
     pub fn reconstruction_multiply_adds(&self) -> u64 {
-        let (rows, cols, r) = (self.unfolding.rows(), self.unfolding.cols(), self.rank);
-        let middle = if self.factors.len() == 3 { rows * r * r } else { 0 };
-        (self.unfolding.groups() * (rows * cols * r + middle)) as u64
+        self.format.reconstruction_multiply_adds(&self.ranks)
     }
 
-    /// The gradients of `(1/2) |A B|^2` with respect to the factors, in closed form, in `O((m + n) r^2)`.
+    /// The gradients of `(1/2) |W|^2` with respect to the factors, in closed form, of matrices in `O((m + n) r^2)`.
     ///
     /// # Errors
     ///
@@ -160,7 +171,11 @@ impl Chain {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn frobenius_gradients(&self) -> Result<Vec<Tensor>> {
-        let Matrices { a, m, b } = self.matrices()?;
+        let unfolding = match &self.format {
+            Format::Matrix(unfolding) => unfolding,
+            Format::Tensor(tensor) => return Factors::new(tensor, &self.detached())?.decay(),
+        };
+        let Matrices { a, m, b } = Matrices::of(unfolding, &self.detached())?;
         let (a, b) = (a.contiguous()?, b.contiguous()?);
         let (ata, bbt) = (a.t()?.matmul(&a)?, b.matmul(&b.t()?)?);
         let found = match m {
@@ -175,10 +190,10 @@ impl Chain {
                 }
             }
         };
-        found.factors(&self.unfolding)
+        found.factors(unfolding)
     }
 
-    /// `|A B|^2` as a scalar that candle can differentiate, from the small Gram matrices.
+    /// `|W|^2` as a scalar that candle can differentiate, from the small Gram matrices.
     ///
     /// For training loops that take their gradients from one loss: add `lambda / 2` times this.
     ///
@@ -187,7 +202,11 @@ impl Chain {
     /// - a device that fails
     pub fn norm_squared(&self) -> Result<Tensor> {
         let tensors: Vec<Tensor> = self.factors.iter().map(|factor| factor.as_tensor().clone()).collect();
-        let Matrices { a, m, b } = Matrices::of(&self.unfolding, &tensors)?;
+        let unfolding = match &self.format {
+            Format::Matrix(unfolding) => unfolding,
+            Format::Tensor(tensor) => return Factors::new(tensor, &tensors)?.norm_squared(),
+        };
+        let Matrices { a, m, b } = Matrices::of(unfolding, &tensors)?;
         let (a, b) = (a.contiguous()?, b.contiguous()?);
         let bbt = b.matmul(&b.t()?)?;
         let inner = match m {
@@ -198,7 +217,7 @@ impl Chain {
         (a.t()?.matmul(&a)? * inner)?.sum_all()
     }
 
-    /// `|A B|`.
+    /// `|W|`.
     ///
     /// # Errors
     ///
@@ -227,37 +246,53 @@ impl Chain {
     ///
     /// - factors that are not finite
     pub fn diagnostics(&self, learning_rate: f64) -> Result<Diagnostics> {
-        let wide = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64);
-        let Matrices { a, m, b } = self.matrices()?;
-        let (a, b) = (wide(&a)?.contiguous()?, wide(&b)?.contiguous()?);
-        let inner = match m {
-            Some(m) => a.matmul(&wide(&m)?.contiguous()?)?,
-            None => a.clone(),
+        let wide = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous();
+        let factors: Vec<Tensor> = self.detached().iter().map(wide).collect::<Result<_>>()?;
+        // The product, and the two sides that weight decay and orthogonality are told of.
+        let (product, grams, nuclear_bound) = match &self.format {
+            Format::Matrix(unfolding) => {
+                let Matrices { a, m, b } = Matrices::of(unfolding, &factors)?;
+                let (a, b) = (a.contiguous()?, b.contiguous()?);
+                let inner = match m {
+                    Some(m) => a.matmul(&m.contiguous()?)?,
+                    None => a.clone(),
+                };
+                let bound = f64::midpoint(sum_of_squares(&inner)?, sum_of_squares(&b)?);
+                (inner.matmul(&b)?, (a.t()?.matmul(&a)?, b.matmul(&b.t()?)?), bound)
+            }
+            Format::Tensor(tensor) => {
+                let weight = Factors::new(tensor, &factors)?.weight()?;
+                let ends = [&factors[0], &factors[factors.len() - 1]];
+                let [first, last] = ends.map(|factor| factor.reshape((factor.dim(0)?, ())));
+                let (first, last) = (first?, last?);
+                let squares = factors.iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?;
+                let grams = (first.matmul(&first.t()?)?, last.t()?.contiguous()?.matmul(&last)?);
+                (weight.reshape((1, weight.dim(0)?, ()))?, grams, squares.iter().sum::<f64>() / 2.0)
+            }
         };
-        let product = inner.matmul(&b)?;
-        let (groups, rows, cols) = product.dims3()?;
+        let (_, rows, cols) = product.dims3()?;
         let elements = product.flatten_all()?.to_vec1::<f64>()?;
         let (mut norm_squared, mut nuclear, mut largest) = (0.0, 0.0, 0.0f64);
-        for group in elements.chunks_exact(rows * cols).take(groups) {
+        for group in elements.chunks_exact(rows * cols) {
             let spectrum = linalg::spectrum(MatRef::from_row_major_slice(group, rows, cols), 1)
                 .map_err(candle_core::Error::wrap)?;
             norm_squared += spectrum.values().iter().map(|s| s * s).sum::<f64>();
             nuclear += spectrum.values().iter().sum::<f64>();
             largest = largest.max(spectrum.values().first().copied().unwrap_or(0.0));
         }
-        let sum_of_squares = |tensor: &Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
         Ok(Diagnostics {
             norm: norm_squared.sqrt(),
             nuclear_norm: nuclear,
-            nuclear_bound: f64::midpoint(sum_of_squares(&inner)?, sum_of_squares(&b)?),
+            nuclear_bound,
             effective_step_size: learning_rate / norm_squared,
-            non_orthogonality: f64::midpoint(
-                non_orthogonality(&a.t()?.matmul(&a)?)?,
-                non_orthogonality(&b.matmul(&b.t()?)?)?,
-            ),
+            non_orthogonality: f64::midpoint(non_orthogonality(&grams.0)?, non_orthogonality(&grams.1)?),
             stable_rank: if largest > 0.0 { norm_squared / (largest * largest) } else { 0.0 },
         })
     }
+}
+
+fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
+    tensor.sqr()?.sum_all()?.to_scalar::<f64>()
 }
 
 /// The part of a Gram matrix off its diagonal: `|G - diag(G)| / |G|`.
@@ -277,16 +312,16 @@ fn non_orthogonality(gram: &Tensor) -> Result<f64> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Diagnostics {
-    /// `|A B|`.
+    /// `|W|`.
     pub norm: f64,
-    /// The sum of the singular values of `A B`.
+    /// The sum of the singular values of `A B`; of a tensor's weight as a matrix, a row for each of its first axis.
     pub nuclear_norm: f64,
     /// What weight decay on two factors punishes, and what bounds the nuclear norm: `(|A|^2 + |B|^2) / 2`; of three
-    /// factors `(|A M|^2 + |B|^2) / 2`.
+    /// factors `(|A M|^2 + |B|^2) / 2`. Of a tensor's factors half their squares, which bounds nothing.
     pub nuclear_bound: f64,
     /// `learning_rate / |A B|^2`: before a normalization only the direction of a weight matters, and this is its real rate.
     pub effective_step_size: f64,
-    /// `|G - diag(G)| / |G|` of the factors' Gram matrices `At A` and `B Bt`, the mean of the two.
+    /// `|G - diag(G)| / |G|` of the factors' Gram matrices `At A` and `B Bt`, the mean of the two; of a tensor those of the first and the last factor.
     pub non_orthogonality: f64,
     /// `|A B|^2 / s_1^2`.
     pub stable_rank: f64,

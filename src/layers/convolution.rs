@@ -4,13 +4,15 @@ use super::kernels;
 use super::operations::{Convolution, Reshape};
 use super::tape::{Node, Tape};
 use super::weight::Weight;
-use crate::decompose::{Layout, Scheme};
+use crate::decompose::{Format, Layout, Ranks, Scheme};
 use candle_core::{Error, Module, Result, Tensor, Var, bail};
 
 /// A two-dimensional convolution, dense or factored.
 ///
 /// A factored one runs `1 x kw` with the stride, padding and dilation across, then `kh x 1` with those down (`spatial`);
 /// or the whole kernel to fewer channels, then `1 x 1` (`channel`); or either with a square layer in the middle (`deep`).
+/// Between two layers `1 x 1` runs a smaller kernel (`tucker`), or one axis of a kernel after the other in each channel for
+/// itself (`cp`). The factors of a tensor train are multiplied out.
 ///
 /// # Shapes
 ///
@@ -38,7 +40,7 @@ impl Conv2d {
     /// - a factored weight in other groups than the configuration's
     pub fn new(weight: Weight, bias: Option<Var>, config: Convolution) -> Result<Self> {
         if let Some(groups) =
-            weight.chain().map(|chain| chain.unfolding().groups()).filter(|&g| g != config.groups)
+            weight.chain().map(|chain| chain.format().groups()).filter(|&g| g != config.groups)
         {
             bail!("the factors are of {groups} groups, the convolution of {}", config.groups);
         }
@@ -54,14 +56,14 @@ impl Conv2d {
         Self::new(Weight::dense(weight)?, bias.map(Var::from_tensor).transpose()?, config)
     }
 
-    /// The layer of rank `rank` that is nearest to this one, with tensors of its own.
+    /// The layer of these ranks that is nearest to this one, with tensors of its own.
     ///
     /// # Errors
     ///
     /// - as [`Weight::factored`]
-    pub fn factored(&self, scheme: Scheme, rank: usize) -> Result<Self> {
+    pub fn factored(&self, scheme: Scheme, ranks: impl Into<Ranks>) -> Result<Self> {
         let dense = self.weight.collapse()?;
-        let weight = Weight::factored(&dense, Layout::Conv2d, scheme, self.config.groups, rank)?;
+        let weight = Weight::factored(&dense, Layout::Conv2d, scheme, self.config.groups, ranks)?;
         let bias = self.bias.as_ref().map(|bias| Var::from_tensor(bias.as_tensor())).transpose()?;
         Ok(Self { weight, bias, ..self.clone() })
     }
@@ -106,32 +108,18 @@ impl Conv2d {
         self.weight.vars().iter().chain(&self.bias).cloned().collect()
     }
 
-    /// The layers that the factors form.
+    /// The layers that the factors form; none where they are no chain.
     fn links<'a>(&self, chain: &'a Chain) -> Vec<Link<'a>> {
-        let Convolution { stride, padding, dilation, groups } = self.config;
-        let pointwise = Convolution { groups, ..Convolution::default() };
-        let (first, last) = if chain.unfolding().base_scheme() == Scheme::Spatial {
-            let across = Convolution {
-                stride: [1, stride[1]],
-                padding: [0, padding[1]],
-                dilation: [1, dilation[1]],
-                groups,
-            };
-            let down = Convolution {
-                stride: [stride[0], 1],
-                padding: [padding[0], 0],
-                dilation: [dilation[0], 1],
-                groups,
-            };
-            (across, down)
-        } else {
-            (self.config, pointwise)
+        let configs = match chain.format() {
+            Format::Matrix(unfolding) => {
+                of_matrices(self.config, unfolding.base_scheme(), chain.factors().len())
+            }
+            Format::Tensor(tensor) if tensor.is_chain() => {
+                of_tensor(self.config, chain.scheme(), chain.factors())
+            }
+            Format::Tensor(_) => Vec::new(),
         };
-        match chain.factors() {
-            [a, b] => vec![(a, first), (b, last)],
-            [a, m, b] => vec![(a, first), (m, pointwise), (b, last)],
-            _ => Vec::new(),
-        }
+        chain.factors().iter().zip(configs).collect()
     }
 
     /// What it takes to run the factors in sequence, and to multiply them out first, if a convolution takes what `effort` says.
@@ -143,7 +131,8 @@ impl Conv2d {
             sequence += effort(&geometry);
             shape = geometry.output_shape().to_vec();
         }
-        let dense = self.config.geometry(input, chain.unfolding().shape())?;
+        let dense = self.config.geometry(input, chain.format().shape())?;
+        let sequence = if chain.format().is_chain() { sequence } else { u64::MAX };
         Ok((sequence, effort(&dense) + chain.reconstruction_multiply_adds()))
     }
 
@@ -157,7 +146,7 @@ impl Conv2d {
             Weight::Dense(weight) => Ok(self.config.geometry(input, weight.dims())?.multiply_adds()),
             Weight::Factored(chain) => {
                 let (sequence, product) = self.costs(chain, input, Geometry::multiply_adds)?;
-                Ok(self.execution.cheaper(sequence, product).1)
+                Ok(self.execution.of(chain.format()).cheaper(sequence, product).1)
             }
         }
     }
@@ -184,7 +173,7 @@ impl Conv2d {
         let effort: fn(&Geometry) -> u64 =
             if tape.prefers_loops(xs) { kernels::effort } else { Geometry::multiply_adds };
         let (sequence, product) = self.costs(chain, xs.dims(), effort)?;
-        if self.execution.cheaper(sequence, product).0 {
+        if self.execution.of(chain.format()).cheaper(sequence, product).0 {
             return dense(&chain.reconstruct(tape)?);
         }
         let links = self.links(chain);
@@ -240,14 +229,14 @@ impl Conv1d {
         Self { weight, bias, config, execution: Execution::Auto }
     }
 
-    /// The layer of rank `rank` that is nearest to this one, with tensors of its own.
+    /// The layer of these ranks that is nearest to this one, with tensors of its own.
     ///
     /// # Errors
     ///
     /// - as [`Weight::factored`]
-    pub fn factored(&self, rank: usize) -> Result<Self> {
+    pub fn factored(&self, scheme: Scheme, ranks: impl Into<Ranks>) -> Result<Self> {
         let dense = self.weight.collapse()?;
-        let weight = Weight::factored(&dense, Layout::Conv1d, Scheme::Channel, self.config.groups, rank)?;
+        let weight = Weight::factored(&dense, Layout::Conv1d, scheme, self.config.groups, ranks)?;
         let bias = self.bias.as_ref().map(|bias| Var::from_tensor(bias.as_tensor())).transpose()?;
         Ok(Self { weight, bias, ..self.clone() })
     }
@@ -296,22 +285,22 @@ impl Conv1d {
             tape.apply(Reshape::new(&[o, i, 1, k]), &[node])
         };
         let bias = self.bias.as_ref().map(|bias| tape.parameter(bias));
-        let pointwise = Convolution { groups: self.config.groups, ..Convolution::default() };
         let mut links: Vec<(Node, Convolution)> = match &self.weight {
             Weight::Dense(weight) => vec![(flat(&tape.parameter(weight))?, self.config)],
             Weight::Factored(chain) => {
-                let dense = self.config.geometry(&[b, c, 1, l], &unflattened(chain.unfolding().shape()))?;
+                let dense = self.config.geometry(&[b, c, 1, l], &unflattened(chain.format().shape()))?;
                 let positions = (b * dense.output[1]) as u64;
                 let sequence = chain.parameters() as u64 * positions;
                 let product = dense.multiply_adds() + chain.reconstruction_multiply_adds();
-                if self.execution.cheaper(sequence, product).0 {
+                if self.execution.of(chain.format()).cheaper(sequence, product).0 {
                     vec![(flat(&chain.reconstruct(tape)?)?, self.config)]
                 } else {
-                    let link = |(index, factor): (usize, &Var)| {
-                        let config = if index == 0 { self.config } else { pointwise };
-                        Ok((flat(&tape.parameter(factor))?, config))
+                    let configs = match chain.format() {
+                        Format::Matrix(_) => of_matrices(self.config, Scheme::Channel, chain.factors().len()),
+                        Format::Tensor(_) => of_tensor(self.config, chain.scheme(), chain.factors()),
                     };
-                    chain.factors().iter().enumerate().map(link).collect::<Result<_>>()?
+                    let link = |(factor, config)| Ok((flat(&tape.parameter(factor))?, config));
+                    chain.factors().iter().zip(configs).map(link).collect::<Result<_>>()?
                 }
             }
         };
@@ -326,6 +315,36 @@ impl Conv1d {
         let ys = tape.apply(config, &inputs)?;
         let &[b, o, _, l] = ys.dims() else { bail!("expected four axes, found {:?}", ys.dims()) };
         tape.apply(Reshape::new(&[b, o, l]), &[&ys])
+    }
+}
+
+/// Where on its way a convolution is across, and where down.
+fn across_and_down(config: Convolution) -> (Convolution, Convolution) {
+    let Convolution { stride, padding, dilation, groups } = config;
+    let across =
+        Convolution { stride: [1, stride[1]], padding: [0, padding[1]], dilation: [1, dilation[1]], groups };
+    let down =
+        Convolution { stride: [stride[0], 1], padding: [padding[0], 0], dilation: [dilation[0], 1], groups };
+    (across, down)
+}
+
+/// The convolutions that the two or three factors of a matrix are.
+fn of_matrices(config: Convolution, scheme: Scheme, count: usize) -> Vec<Convolution> {
+    let pointwise = Convolution { groups: config.groups, ..Convolution::default() };
+    let (first, last) = if scheme == Scheme::Spatial { across_and_down(config) } else { (config, pointwise) };
+    if count == 2 { vec![first, last] } else { vec![first, pointwise, last] }
+}
+
+/// The convolutions that the factors of a kernel as a tensor are: a smaller kernel, or its axes in each channel for itself.
+fn of_tensor(config: Convolution, scheme: Scheme, factors: &[Var]) -> Vec<Convolution> {
+    let pointwise = Convolution::default();
+    let rank = factors.first().map_or(1, |factor| factor.dims()[0]);
+    let own = Convolution { groups: if scheme == Scheme::Cp { rank } else { 1 }, ..config };
+    let (across, down) = across_and_down(own);
+    if factors.len() == 4 {
+        vec![pointwise, down, across, pointwise]
+    } else {
+        vec![pointwise, own, pointwise]
     }
 }
 

@@ -55,17 +55,25 @@ impl Embedding {
         self.weight.vars().to_vec()
     }
 
+    /// The table, and the linear layers that its rows go through.
+    fn table(&self, tape: &Tape) -> Result<(Node, &[Var])> {
+        Ok(match &self.weight {
+            Weight::Dense(table) => (tape.parameter(table), &[][..]),
+            Weight::Factored(chain) if chain.format().is_chain() => {
+                (tape.parameter(&chain.factors()[0]), &chain.factors()[1..])
+            }
+            Weight::Factored(chain) => (chain.reconstruct(tape)?, &[][..]),
+        })
+    }
+
     /// Runs the layer in a computation. Only the rows asked for go through the linear layer.
     ///
     /// # Errors
     ///
     /// - an index beyond the vocabulary
     pub fn forward_on(&self, tape: &Tape, indices: &Tensor) -> Result<Node> {
-        let (table, rest) = match &self.weight {
-            Weight::Dense(table) => (table, &[][..]),
-            Weight::Factored(chain) => (&chain.factors()[0], &chain.factors()[1..]),
-        };
-        let mut ys = tape.apply(Lookup::new(indices), &[&tape.parameter(table)])?;
+        let (table, rest) = self.table(tape)?;
+        let mut ys = tape.apply(Lookup::new(indices), &[&table])?;
         for factor in rest {
             ys = tape.apply(Product::new(false), &[&ys, &tape.parameter(factor)])?;
         }
@@ -90,15 +98,11 @@ impl Embedding {
     ///
     /// - an input whose last axis is not `d`
     pub fn scores_with(&self, tape: &Tape, xs: &Node, bias: Option<&Node>) -> Result<Node> {
-        let (table, rest) = match &self.weight {
-            Weight::Dense(table) => (table, &[][..]),
-            Weight::Factored(chain) => (&chain.factors()[0], &chain.factors()[1..]),
-        };
+        let (table, rest) = self.table(tape)?;
         let mut ys = xs.clone();
         for factor in rest.iter().rev() {
             ys = tape.apply(Product::new(true), &[&ys, &tape.parameter(factor)])?;
         }
-        let table = tape.parameter(table);
         let inputs: Vec<&Node> = [&ys, &table].into_iter().chain(bias).collect();
         tape.apply(Product::new(false), &inputs)
     }

@@ -2,7 +2,7 @@ use super::chain::Execution;
 use super::operations::Product;
 use super::tape::{Node, Tape};
 use super::weight::Weight;
-use crate::decompose::{Layout, Scheme};
+use crate::decompose::{Layout, Ranks, Scheme};
 use candle_core::{Module, Result, Tensor, Var};
 
 /// A linear layer, dense or factored: `y = x Wt + b`, with `W` or with `A B` in its place.
@@ -68,9 +68,9 @@ impl Linear {
     /// # Errors
     ///
     /// - as [`Weight::factored`]
-    pub fn with_scheme(&self, scheme: Scheme, rank: usize) -> Result<Self> {
+    pub fn with_scheme(&self, scheme: Scheme, ranks: impl Into<Ranks>) -> Result<Self> {
         let layout = if self.transposed { Layout::TransposedLinear } else { Layout::Linear };
-        let weight = Weight::factored(&self.weight.collapse()?, layout, scheme, 1, rank)?;
+        let weight = Weight::factored(&self.weight.collapse()?, layout, scheme, 1, ranks)?;
         let bias = self.bias.as_ref().map(|bias| Var::from_tensor(bias.as_tensor())).transpose()?;
         Ok(Self { weight, bias, ..self.clone() })
     }
@@ -118,7 +118,10 @@ impl Linear {
             Weight::Dense(_) => product,
             Weight::Factored(chain) => {
                 let sequence = chain.parameters() as u64 * rows as u64;
-                self.execution.cheaper(sequence, product + chain.reconstruction_multiply_adds()).1
+                self.execution
+                    .of(chain.format())
+                    .cheaper(sequence, product + chain.reconstruction_multiply_adds())
+                    .1
             }
         }
     }
@@ -144,7 +147,12 @@ impl Linear {
         let rows: usize = xs.dims().iter().rev().skip(1).product();
         let sequence = chain.parameters() as u64 * rows as u64;
         let product = self.weight.shape().iter().product::<usize>() as u64 * rows as u64;
-        if self.execution.cheaper(sequence, product + chain.reconstruction_multiply_adds()).0 {
+        if self
+            .execution
+            .of(chain.format())
+            .cheaper(sequence, product + chain.reconstruction_multiply_adds())
+            .0
+        {
             return last(xs, &chain.reconstruct(tape)?);
         }
         let mut ys = xs.clone();

@@ -1,11 +1,11 @@
 use super::chain::Chain;
+use super::recorded::recorded;
 use crate::checkpoint::dtype_from_name;
 use crate::checkpoint::numeric::{self, NumericError};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Dtype, ModuleRecord, OutputError, OutputOptions, OutputTensor, Record,
     Staging, dtype_bits, natural_order,
 };
-use crate::decompose::{Layout, Scheme, Unfolding};
 use candle_core::{Device, Tensor, Var};
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
@@ -179,23 +179,20 @@ impl State {
     pub fn collapsed(&self) -> Result<Self, StateError> {
         let mut state = Self { tensors: self.tensors.clone(), ..Self::default() };
         for (name, module) in &self.modules {
-            let unfolding = unfolding_of(module)?;
-            let last = unfolding.factor_shapes(module.rank).len() - 1;
+            let (format, _) = recorded(module).map_err(candle_core::Error::Msg)?;
             let mut factors = Vec::new();
-            for index in 0..=last {
-                let Some(Stored::Floating { tensor, .. }) =
-                    state.tensors.swap_remove(&format!("{name}.{index}.weight"))
-                else {
-                    let missing =
-                        format!("the record of `{name}` expects `{name}.{index}.weight`, which is missing");
+            for factor in format.factor_names(name) {
+                let Some(Stored::Floating { tensor, .. }) = state.tensors.swap_remove(&factor) else {
+                    let missing = format!("the record of `{name}` expects `{factor}`, which is missing");
                     return Err(candle_core::Error::Msg(missing).into());
                 };
                 factors.push(Var::from_tensor(&tensor)?);
             }
+            let bias_name = format.bias_name(name);
             let dtype = dtype_from_name(&module.dtype).unwrap_or(Dtype::F32);
-            let tensor = Chain::new(unfolding, factors)?.collapse()?;
+            let tensor = Chain::new(format, factors)?.collapse()?;
             state.tensors.insert(format!("{name}.weight"), Stored::Floating { tensor, dtype });
-            if let Some(bias) = state.tensors.swap_remove(&format!("{name}.{last}.bias")) {
+            if let Some(bias) = state.tensors.swap_remove(&bias_name) {
                 state.tensors.insert(format!("{name}.bias"), bias);
             }
         }
@@ -284,16 +281,4 @@ impl State {
     ) -> Result<Vec<PathBuf>, StateError> {
         Ok(self.stage(options, record)?.publish(record.map(Record::to_json).as_deref())?)
     }
-}
-
-/// How a module's weight is seen as a matrix, as its record says.
-fn unfolding_of(module: &ModuleRecord) -> Result<Unfolding, StateError> {
-    let (Some(layout), Some(scheme)) = (Layout::from_name(&module.kind), Scheme::from_name(&module.scheme))
-    else {
-        let unknown =
-            format!("a module of kind `{}` and scheme `{}` is not known", module.kind, module.scheme);
-        return Err(candle_core::Error::Msg(unknown).into());
-    };
-    let groups = module.groups.unwrap_or(1);
-    Ok(Unfolding::new(layout, scheme, &module.shape, groups).map_err(candle_core::Error::wrap)?)
 }

@@ -1,6 +1,5 @@
 use super::chain::Chain;
-use crate::decompose::{Layout, Scheme, Unfolding, overcomplete};
-use crate::linalg::SvdOptions;
+use crate::decompose::{Format, FormatOptions, Layout, Pairs, Ranks, Scheme};
 use candle_core::{DType, Device, Error, Result, Tensor, Var};
 
 /// A layer's weight: dense, or the factors of a chain.
@@ -8,7 +7,7 @@ use candle_core::{DType, Device, Error, Result, Tensor, Var};
 pub enum Weight {
     /// One tensor.
     Dense(Var),
-    /// Two or three.
+    /// Two or more.
     Factored(Chain),
 }
 
@@ -22,9 +21,10 @@ impl Weight {
         Ok(Self::Dense(Var::from_tensor(weight)?))
     }
 
-    /// Factors of a dense weight from its truncated SVD: spectral initialization.
+    /// Factors of a dense weight from its decomposition: spectral initialization.
     ///
-    /// Ranks beyond the largest possible, and [`Scheme::Deep`], give overcomplete factors.
+    /// One rank is one for every mode; outputs and inputs are taken apart in two where the scheme does that. Ranks of matrices
+    /// beyond the largest possible, and [`Scheme::Deep`], give overcomplete factors.
     ///
     /// # Errors
     ///
@@ -36,18 +36,27 @@ impl Weight {
         layout: Layout,
         scheme: Scheme,
         groups: usize,
-        rank: usize,
+        ranks: impl Into<Ranks>,
     ) -> Result<Self> {
-        let unfolding = Unfolding::new(layout, scheme, weight.dims(), groups).map_err(Error::wrap)?;
+        let format =
+            Format::new(layout, scheme, weight.dims(), groups, &Pairs::default()).map_err(Error::wrap)?;
+        Self::in_format(weight, format, &ranks.into())
+    }
+
+    /// Factors of a dense weight in a format.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Weight::factored`]
+    pub fn in_format(weight: &Tensor, format: Format, ranks: &Ranks) -> Result<Self> {
         let data = weight.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-        let factored =
-            overcomplete(&data, &unfolding, rank, &SvdOptions::default(), 0).map_err(Error::wrap)?;
+        let factored = format.factor(&data, ranks, None, &FormatOptions::default()).map_err(Error::wrap)?;
         let var = |factor: crate::decompose::Factor<f64>| {
             let tensor = Tensor::from_vec(factor.data, factor.shape, &Device::Cpu)?;
             Var::from_tensor(&tensor.to_dtype(weight.dtype())?.to_device(weight.device())?)
         };
         let factors = factored.factors.into_iter().map(var).collect::<Result<_>>()?;
-        Ok(Self::Factored(Chain::new(unfolding, factors)?))
+        Ok(Self::Factored(Chain::new(format, factors)?))
     }
 
     /// The factors, where it has some.
@@ -91,7 +100,7 @@ impl Weight {
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::Dense(var) => var.dims(),
-            Self::Factored(chain) => chain.unfolding().shape(),
+            Self::Factored(chain) => chain.format().shape(),
         }
     }
 }

@@ -11,7 +11,7 @@ enum Shortcut {
     /// Every second pixel, more channels of zeros.
     Pad(PadChannels),
     /// A `1 x 1` convolution and its normalization.
-    Project(Conv2d, BatchNorm),
+    Project(Box<(Conv2d, BatchNorm)>),
 }
 
 /// Convolutions, each normalized; the shortcut is added to the last one's result before its rectifier.
@@ -26,7 +26,8 @@ impl Block {
         let shortcut = match &self.shortcut {
             Shortcut::Identity => xs.clone(),
             Shortcut::Pad(pad) => tape.apply(*pad, &[xs])?,
-            Shortcut::Project(convolution, norm) => {
+            Shortcut::Project(layers) => {
+                let (convolution, norm) = &**layers;
                 norm.forward_on(tape, &convolution.forward_on(tape, xs)?, None, false, statistics)?
             }
         };
@@ -148,10 +149,10 @@ impl ResNet {
                     Shortcut::Identity
                 } else {
                     let config = Convolution::new([stride; 2], [0; 2]);
-                    Shortcut::Project(
+                    Shortcut::Project(Box::new((
                         vb.conv2d("downsample.0", square(out, inner, 1), config, false)?,
                         vb.batch_norm("downsample.1", out)?,
-                    )
+                    )))
                 };
                 blocks.push(Block { layers, shortcut });
                 inner = out;

@@ -7,8 +7,8 @@
 /// One way to treat a layer: what it costs in parameters and what it loses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
-    /// The rank, or none for a layer left dense.
-    pub rank: Option<usize>,
+    /// Which step of the layer's, or none for a layer left dense.
+    pub step: Option<usize>,
     /// Parameters.
     pub cost: u64,
     /// Squared relative error.
@@ -205,13 +205,13 @@ mod tests {
                 let norm: f64 = squares.iter().sum();
                 let mut choices: Vec<Choice> = (1..squares.len())
                     .map(|rank| Choice {
-                        rank: Some(rank),
+                        step: Some(rank),
                         cost: per_rank * rank as u64,
                         error: squares[rank..].iter().sum::<f64>() / norm,
                     })
                     .collect();
                 let dense = per_rank * (squares.len() as u64 - 1) + 1 + over;
-                choices.push(Choice { rank: None, cost: dense, error: 0.0 });
+                choices.push(Choice { step: None, cost: dense, error: 0.0 });
                 choices
             },
         )

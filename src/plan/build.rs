@@ -1,18 +1,18 @@
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
 use super::error::{PlanError, Reason};
+use super::forms::{self, Form};
 use super::layer::LayerPlan;
 use super::progress::Progress;
 use super::rank::{self, Candidate};
-use super::recipe::{Allocate, ConvScheme, Recipe, Save};
-use super::rule::RankRule;
+use super::recipe::{Allocate, Recipe, Save};
+use super::rule::{Objective, RankRule};
 use super::schedule::Limits;
 use super::select::{self, ConvolutionFacts, Selection};
 use super::spectra;
 use super::tensor::{TensorPlan, tensor_plan};
 use super::totals::Totals;
 use crate::checkpoint::{Checkpoint, OutputTensor};
-use crate::decompose::{Method, Metric, Scheme, Unfolding};
-use crate::linalg::Spectrum;
+use crate::decompose::{Format, Method, Metric, Ranks, Scheme};
 use std::collections::BTreeMap;
 
 /// What will happen to every tensor of a checkpoint.
@@ -54,24 +54,43 @@ impl PlanOptions {
 /// A layer on its way to a rank.
 struct Draft {
     entry: CatalogEntry,
-    unfolding: Unfolding,
+    /// The format that its rule gives it; where formats are compared, all others too.
+    forms: Vec<Form>,
     rule: usize,
     named: bool,
-    tied: Vec<(String, String, Unfolding)>,
+    /// Other tensors that hold the same weight, with their layers and the same forms in their own layouts.
+    tied: Vec<(String, String, Vec<Format>)>,
     facts: ConvolutionFacts,
-    spectrum: Option<Spectrum>,
     metric: Option<Metric>,
-    rank: Option<usize>,
+    chosen: Option<(usize, Ranks)>,
     reason: Option<Reason>,
 }
 
 impl Draft {
-    fn candidate(&self) -> Candidate<'_> {
+    /// The format that the rule gives.
+    fn format(&self) -> &Format {
+        &self.forms[0].format
+    }
+
+    fn stride(&self) -> [usize; 2] {
+        self.facts.stride.unwrap_or([1, 1])
+    }
+
+    fn candidate(&self, recipe: &Recipe) -> Candidate {
+        let round_to = round_to(recipe, self.rule);
+        let is_common = self.metric.as_ref().is_some_and(Metric::is_common);
+        let norm = || self.forms[0].curve.as_ref()?.modes.first().map(|mode| mode.norm_squared().sqrt());
+        // Multiply-adds don't tell what parameters to spend: the rule's own format does.
+        let compared = if objective(recipe, self.rule) == Objective::Macs { 1 } else { self.forms.len() };
+        let rank = recipe.rules.get(self.rule).and_then(|rule| rule.rank);
+        // What a report wants to know of errors doesn't change what is done.
+        let by_error = self.forms.len() > 1
+            || rank.is_some_and(|rank| rank::needs_spectra(rank, how(recipe, self.rule)));
         Candidate {
-            unfolding: &self.unfolding,
-            spectrum: self.spectrum.as_ref(),
-            uses: 1 + self.tied.len(),
-            is_common: self.metric.as_ref().is_some_and(Metric::is_common),
+            steps: forms::steps(&self.forms[..compared], round_to, by_error),
+            parameters: self.format().parameters() as u64,
+            uses: 1 + self.tied.len() as u64,
+            common_norm: if is_common { norm() } else { None },
         }
     }
 }
@@ -113,11 +132,12 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let Drawn { catalog, mut drafts, dense } = draw(checkpoint, recipe, options)?;
         for draft in &mut drafts {
-            let fits = draft.unfolding.scheme() != Scheme::Deep && draft.unfolding.groups() == 1;
+            let fits = draft.format().scheme() != Scheme::Deep && draft.format().groups() == 1;
             draft.metric = metrics.get(&draft.entry.layer).filter(|_| fits).cloned();
         }
-        add_spectra(checkpoint, &mut drafts, recipe, options, progress)?;
+        add_curves(checkpoint, &mut drafts, recipe, options, progress)?;
         assign_ranks(&catalog, &mut drafts, recipe)?;
+        choose_formats(&mut drafts, recipe);
         let mut plan = finish(&catalog, drafts, dense, recipe);
         let beyond = |limit: u64| Some((limit, plan.layers.iter().find(|layer| layer.memory_bytes > limit)?));
         if let Some((limit, layer)) = options.limits.memory_bytes.and_then(beyond) {
@@ -201,22 +221,21 @@ fn drafts(
             }
             None => continue,
         };
-        let unfolding = unfold(entry, recipe, rule)?;
+        let formats = forms::of(entry, recipe, rule)?;
         let first = drafts.iter_mut().find(|draft| draft.entry.tied_with.contains(&entry.name));
         if let Some(first) = first {
-            first.tied.push((entry.name.clone(), entry.layer.clone(), unfolding));
+            first.tied.push((entry.name.clone(), entry.layer.clone(), formats));
             continue;
         }
         drafts.push(Draft {
             entry: entry.clone(),
-            unfolding,
+            forms: formats.into_iter().map(|format| Form { format, curve: None }).collect(),
             rule,
             named,
             tied: Vec::new(),
             facts: facts.get(&entry.name).copied().unwrap_or_default(),
-            spectrum: None,
             metric: None,
-            rank: None,
+            chosen: None,
             reason: None,
         });
     }
@@ -229,35 +248,31 @@ fn is_named(recipe: &Recipe, entry: &CatalogEntry) -> bool {
         .any(|s| s.pattern.is_exact() && (s.pattern.matches(&entry.layer) || s.pattern.matches(&entry.name)))
 }
 
-fn unfold(entry: &CatalogEntry, recipe: &Recipe, rule: usize) -> Result<Unfolding, PlanError> {
-    let fail = |source| PlanError::Decompose { tensor: entry.name.clone(), source };
-    let Some(layout) = entry.kind.layout() else {
-        return Err(PlanError::OnlyCollapsed { tensor: entry.name.clone(), kind: entry.kind.name() });
-    };
-    let convolution = match recipe.conv_scheme {
-        ConvScheme::Spatial => Scheme::Spatial,
-        ConvScheme::Channel => Scheme::Channel,
-    };
-    let scheme = match recipe.rules.get(rule).and_then(|rule| rule.scheme) {
-        Some(Scheme::Deep) => Scheme::Deep,
-        scheme if layout.is_convolution() => scheme.unwrap_or(convolution),
-        _ => Scheme::Matrix,
-    };
-    Unfolding::new(layout, scheme, &entry.shape, entry.groups).map_err(fail)
-}
-
 /// Refuses an absolute rank beyond a layer that was named, or beyond all layers of its rule.
 fn refuse_ranks(drafts: &[Draft], recipe: &Recipe) -> Result<(), PlanError> {
     for (index, rule) in recipe.rules.iter().enumerate() {
-        let Some(RankRule::Rank(rank)) = rule.rank else { continue };
         let of_rule = || drafts.iter().filter(move |draft| draft.rule == index);
-        let beyond = |draft: &&Draft| draft.unfolding.max_rank() < rank;
+        if let Some(RankRule::Ranks(ranks)) = rule.rank {
+            let fits = |draft: &&Draft| draft.format().ranks(&ranks).is_ok();
+            // What has another number of ranks, such as a kernel of one tap, takes the largest, unless it was named.
+            let wrong = of_rule().find(|draft| draft.named && !fits(draft));
+            let wrong =
+                wrong.or_else(|| if of_rule().any(|draft| fits(&draft)) { None } else { of_rule().next() });
+            if let Some(draft) = wrong
+                && let Err(source) = draft.format().ranks(&ranks)
+            {
+                return Err(PlanError::Decompose { tensor: draft.entry.name.clone(), source });
+            }
+        }
+        let Some(RankRule::Rank(rank)) = rule.rank else { continue };
+        let most = |draft: &Draft| draft.format().max_ranks().largest();
+        let beyond = |draft: &&Draft| most(draft) < rank;
         let named = of_rule().filter(|draft| draft.named).find(beyond);
-        let largest = of_rule().max_by_key(|draft| draft.unfolding.max_rank()).filter(beyond);
+        let largest = of_rule().max_by_key(|draft| most(draft)).filter(beyond);
         if let Some(draft) = named.or(largest) {
             return Err(PlanError::RankBeyondLayer {
                 rank,
-                max_rank: draft.unfolding.max_rank(),
+                max_rank: most(draft),
                 tensor: draft.entry.name.clone(),
                 shape: draft.entry.shape.clone(),
             });
@@ -274,33 +289,53 @@ fn round_to(recipe: &Recipe, rule: usize) -> usize {
     recipe.rules.get(rule).and_then(|rule| rule.round_to).or(recipe.round_to).unwrap_or(1)
 }
 
-fn add_spectra(
+fn objective(recipe: &Recipe, rule: usize) -> Objective {
+    recipe.rules.get(rule).and_then(|rule| rule.objective).unwrap_or_default()
+}
+
+/// What a format that is compared with a layer's must not exceed.
+fn limit(recipe: &Recipe, rule: usize) -> forms::Limit {
+    let rank = recipe.rules.get(rule).and_then(|rule| rule.rank);
+    let is_budget = matches!(rank, Some(RankRule::Keep(_) | RankRule::LayerKeep(_)));
+    let macs = objective(recipe, rule) == Objective::Macs;
+    forms::Limit { parameters: is_budget || !macs, macs }
+}
+
+fn add_curves(
     checkpoint: &Checkpoint,
     drafts: &mut [Draft],
     recipe: &Recipe,
     options: &PlanOptions,
     progress: &dyn Progress,
 ) -> Result<(), PlanError> {
-    let wanted: Vec<usize> = (0..drafts.len())
-        .filter(|&i| {
-            let rule = drafts[i].rule;
-            let rank = recipe.rules.get(rule).and_then(|rule| rule.rank);
-            options.all_spectra || rank.is_some_and(|rank| rank::needs_spectra(rank, how(recipe, rule)))
-        })
+    let is_wanted = |draft: &Draft| {
+        let rank = recipe.rules.get(draft.rule).and_then(|rule| rule.rank);
+        options.all_spectra
+            || draft.forms.len() > 1
+            || rank.is_some_and(|rank| rank::needs_spectra(rank, how(recipe, draft.rule)))
+    };
+    let places: Vec<(usize, usize)> = (0..drafts.len())
+        .filter(|&i| is_wanted(&drafts[i]))
+        .flat_map(|i| (0..drafts[i].forms.len()).map(move |form| (i, form)))
         .collect();
-    if wanted.is_empty() {
+    if places.is_empty() {
         return Ok(());
     }
-    let layers: Vec<(&CatalogEntry, &Unfolding, Option<&Metric>)> =
-        wanted.iter().map(|&i| (&drafts[i].entry, &drafts[i].unfolding, drafts[i].metric.as_ref())).collect();
-    let spectra = spectra::compute(checkpoint, &layers, options.limits, progress)?;
-    for (i, spectrum) in wanted.into_iter().zip(spectra) {
-        drafts[i].spectrum = Some(spectrum);
+    let of = |&(i, form): &(usize, usize)| spectra::Wanted {
+        entry: &drafts[i].entry,
+        format: &drafts[i].forms[form].format,
+        metric: drafts[i].metric.as_ref(),
+        round_to: round_to(recipe, drafts[i].rule),
+    };
+    let wanted: Vec<spectra::Wanted<'_>> = places.iter().map(of).collect();
+    let curves = spectra::compute(checkpoint, &wanted, options.limits, progress)?;
+    for ((i, form), curve) in places.into_iter().zip(curves) {
+        drafts[i].forms[form].curve = Some(curve);
     }
     Ok(())
 }
 
-/// Gives every draft a rank, or the reason why it stays dense: first by the rules that look at one layer,
+/// Gives every draft ranks, or the reason why it stays dense: first by the rules that look at one layer,
 /// then by layer keep, then by keep, which counts what all others have left.
 fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Result<(), PlanError> {
     for draft in drafts.iter_mut() {
@@ -308,12 +343,14 @@ fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Res
         if matches!(rule, RankRule::Keep(_) | RankRule::LayerKeep(_)) {
             continue;
         }
-        let rank = rank::alone(rule, &draft.candidate(), round_to(recipe, draft.rule));
-        let break_even_rank = draft.unfolding.break_even_rank();
-        if rank > break_even_rank && !recipe.rules[draft.rule].is_overcomplete() {
-            draft.reason = Some(Reason::NotSmaller { rank, break_even_rank });
+        let curve = draft.forms[0].curve.as_ref();
+        let ranks = rank::alone(rule, draft.format(), curve, round_to(recipe, draft.rule));
+        let is_smaller = draft.format().factored_parameters(&ranks) < draft.format().parameters();
+        if is_smaller || recipe.rules[draft.rule].is_overcomplete() {
+            draft.chosen = Some((0, ranks));
         } else {
-            draft.rank = Some(rank);
+            let break_even_rank = draft.format().break_even_rank();
+            draft.reason = Some(Reason::NotSmaller { rank: ranks.largest(), break_even_rank });
         }
     }
     for keep in [false, true] {
@@ -325,17 +362,17 @@ fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Res
             };
             let of_rule: Vec<usize> = (0..drafts.len()).filter(|&i| drafts[i].rule == index).collect();
             let rounding = round_to(recipe, index);
-            let layers: Vec<Candidate<'_>> = of_rule.iter().map(|&i| drafts[i].candidate()).collect();
-            let dense: u64 =
-                layers.iter().map(|layer| (layer.uses * layer.unfolding.parameters()) as u64).sum();
+            let layers: Vec<Candidate> = of_rule.iter().map(|&i| drafts[i].candidate(recipe)).collect();
+            let dense: u64 = layers.iter().map(|layer| layer.uses * layer.parameters).sum();
             // What is not this rule's to change.
             let (whole, fixed) = if keep {
                 let all = catalog.parameters();
                 let saved: u64 = drafts
                     .iter()
-                    .filter_map(|draft| Some((draft, draft.rank?)))
-                    .map(|(draft, rank)| {
-                        let one = draft.unfolding.parameters() - rank * draft.unfolding.parameters_per_rank();
+                    .filter_map(|draft| Some((draft, draft.chosen?)))
+                    .map(|(draft, (form, ranks))| {
+                        let format = &draft.forms[form].format;
+                        let one = format.parameters().saturating_sub(format.factored_parameters(&ranks));
                         (one * (1 + draft.tied.len())) as u64
                     })
                     .sum();
@@ -345,19 +382,19 @@ fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Res
             };
             // A part that was itself a quotient by the whole may fall short of a count by rounding.
             let budget = (part * whole as f64 * (1.0 + 4.0 * f64::EPSILON)).floor() as u64;
-            let ranks = budget
+            let steps = budget
                 .checked_sub(fixed)
-                .and_then(|budget| rank::shared(&layers, budget, how(recipe, index), rounding));
-            let Some(ranks) = ranks else {
-                let least: u64 = layers.iter().map(|layer| rank::least_cost(layer, rounding)).sum();
+                .and_then(|budget| rank::shared(&layers, budget, how(recipe, index)));
+            let Some(steps) = steps else {
+                let least: u64 = layers.iter().map(Candidate::least_cost).sum();
                 let least = (fixed + least) as f64 / whole.max(1) as f64;
                 return Err(PlanError::Budget { rule: name, asked: part, least });
             };
-            for (i, rank) in of_rule.into_iter().zip(ranks) {
-                drafts[i].rank = rank;
-                if rank.is_none() {
-                    let break_even_rank = drafts[i].unfolding.break_even_rank();
-                    drafts[i].reason = Some(if break_even_rank < rounding {
+            for ((i, layer), step) in of_rule.into_iter().zip(&layers).zip(steps) {
+                drafts[i].chosen = step.map(|step| (layer.steps[step].form, layer.steps[step].ranks));
+                if step.is_none() {
+                    let break_even_rank = drafts[i].format().break_even_rank();
+                    drafts[i].reason = Some(if layer.steps.is_empty() {
                         Reason::NotSmaller { rank: rounding, break_even_rank }
                     } else {
                         Reason::Allocated
@@ -369,6 +406,17 @@ fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Res
     Ok(())
 }
 
+/// Where formats are compared, gives every layer the one that loses least at what its ranks cost so far.
+fn choose_formats(drafts: &mut [Draft], recipe: &Recipe) {
+    for draft in drafts.iter_mut().filter(|draft| draft.forms.len() > 1) {
+        let Some((form, ranks)) = draft.chosen else { continue };
+        let stride = draft.stride();
+        let limit = limit(recipe, draft.rule);
+        let ranked = forms::compared(&draft.forms, form, &ranks, limit, stride);
+        draft.chosen = ranked.first().map(|best| (best.form, best.ranks)).or(draft.chosen);
+    }
+}
+
 fn finish(
     catalog: &Catalog,
     drafts: Vec<Draft>,
@@ -376,9 +424,9 @@ fn finish(
     recipe: &Recipe,
 ) -> Plan {
     let mut layers: Vec<LayerPlan> = Vec::new();
-    let mut factored: BTreeMap<String, (usize, Unfolding)> = BTreeMap::new();
+    let mut factored: BTreeMap<String, (Ranks, Format)> = BTreeMap::new();
     for draft in drafts {
-        let Some(rank) = draft.rank else {
+        let Some((form, ranks)) = draft.chosen else {
             let reason = draft.reason.unwrap_or(Reason::NoRule);
             for (name, _, _) in draft.tied {
                 dense.insert(name, reason.clone());
@@ -386,23 +434,33 @@ fn finish(
             dense.insert(draft.entry.name, reason);
             continue;
         };
-        factored.insert(draft.entry.name.clone(), (rank, draft.unfolding.clone()));
-        for (name, _, unfolding) in &draft.tied {
-            factored.insert(name.clone(), (rank, unfolding.clone()));
+        let limit = limit(recipe, draft.rule);
+        let alternatives = forms::alternatives(&draft.forms, form, &ranks, limit, draft.stride());
+        let Form { format, curve } = draft.forms[form].clone();
+        let tied: Vec<(String, String, Format)> = draft
+            .tied
+            .into_iter()
+            .map(|(name, layer, formats)| (name, layer, formats[form].clone()))
+            .collect();
+        factored.insert(draft.entry.name.clone(), (ranks, format.clone()));
+        for (name, _, format) in &tied {
+            factored.insert(name.clone(), (ranks, format.clone()));
         }
-        let layer = LayerPlan::new(draft.entry, draft.unfolding, rank, draft.tied, recipe);
+        let matrix = draft.forms.iter().find(|form| form.format.unfolding().is_some());
+        let spectrum = matrix.and_then(|form| form.curve.as_ref()?.modes.first().cloned());
+        let layer = LayerPlan::new(draft.entry, format, ranks, tied, recipe);
         let mut layer = layer.with_metric(draft.metric);
-        (layer.facts, layer.spectrum) = (draft.facts, draft.spectrum);
+        layer.foreseen = curve.as_ref().and_then(|curve| layer.foreseen_in(curve));
+        (layer.facts, layer.spectrum, layer.alternatives) = (draft.facts, spectrum, alternatives);
         layers.push(layer);
     }
     let moved: BTreeMap<String, String> = factored
-        .keys()
+        .iter()
         .filter(|_| recipe.save == Save::Factored)
-        .filter_map(|name| {
+        .filter_map(|(name, (_, format))| {
             let layer = name.strip_suffix(".weight")?;
-            let (rank, unfolding) = factored.get(name)?;
-            let last = unfolding.factor_shapes(*rank).len() - 1;
-            Some((format!("{layer}.bias"), format!("{layer}.{last}.bias")))
+            let (old, new) = (format!("{layer}.bias"), format.bias_name(layer));
+            (old != new).then_some((old, new))
         })
         .collect();
     let tensors: Vec<TensorPlan> =

@@ -18,6 +18,7 @@ mod architecture;
 mod build;
 mod catalog;
 mod error;
+mod forms;
 mod groups;
 mod kind;
 mod layer;
@@ -39,16 +40,18 @@ pub(crate) use catalog::floating_dtype;
 pub use catalog::{Catalog, CatalogEntry, Exclusion};
 pub(crate) use error::tuple;
 pub use error::{PlanError, Reason};
+pub use forms::compared_formats;
 pub use kind::Kind;
-pub use layer::LayerPlan;
+pub use layer::{Alternative, LayerPlan};
 pub(crate) use pattern::nearest;
 pub use pattern::{Pattern, PatternError};
 pub use progress::{LayerEvent, NoProgress, Progress, Stage};
 pub use recipe::{
-    Allocate, CalibrationRule, ConvScheme, ConvolutionRule, OutputDtype, Recipe, RecipeError, Save,
+    Allocate, CalibrationInputs, CalibrationRule, ConvScheme, ConvolutionRule, OutputDtype, Recipe,
+    RecipeError, Save,
 };
-pub use rule::{Effect, RankRule, Rule, Selector};
+pub use rule::{Effect, Objective, RankRule, Rule, SchemeRule, Selector};
 pub use schedule::{Job, Limits, run_jobs};
-pub use spectra::read_spectrum;
+pub use spectra::{read_curve, read_spectrum};
 pub use tensor::{TensorAction, TensorPlan};
 pub use totals::Totals;

@@ -1,3 +1,5 @@
+use crate::decompose::Ranks;
+
 /// What long work is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,7 +23,7 @@ pub struct LayerEvent<'a> {
     /// The layer.
     pub layer: &'a str,
     /// Its rank, where the stage gives it one.
-    pub rank: Option<usize>,
+    pub ranks: Option<Ranks>,
     /// Its relative error, where the stage measures one.
     pub relative_error: Option<f64>,
     /// How long it took.
@@ -32,7 +34,7 @@ impl<'a> LayerEvent<'a> {
     /// An event without rank or error.
     #[must_use]
     pub fn new(layer: &'a str, elapsed_secs: f64) -> Self {
-        Self { layer, rank: None, relative_error: None, elapsed_secs }
+        Self { layer, ranks: None, relative_error: None, elapsed_secs }
     }
 }
 

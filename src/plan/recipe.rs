@@ -1,5 +1,5 @@
 use super::pattern::Pattern;
-use super::rule::{Effect, RankRule, Rule};
+use super::rule::{Effect, RankRule, Rule, SchemeRule};
 use crate::decompose::{Method, Scheme};
 use crate::linalg::SvdMethod;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,22 @@ fn is_plain(method: &Method) -> bool {
     *method == Method::Plain
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_dense(inputs: &CalibrationInputs) -> bool {
+    *inputs == CalibrationInputs::Dense
+}
+
+/// Which inputs of a layer its factors are made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CalibrationInputs {
+    /// Those that it has in the dense model.
+    #[default]
+    Dense,
+    /// Those that it has once the layers before its block are factored.
+    Compressed,
+}
+
 /// Samples that a model is run over before it is factored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -78,6 +94,9 @@ pub struct CalibrationRule {
     pub input_damping: f64,
     /// The same for gradients.
     pub output_damping: f64,
+    /// Which inputs of a layer count.
+    #[serde(skip_serializing_if = "is_dense")]
+    pub inputs: CalibrationInputs,
     /// What tells the samples from others, once they were drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
@@ -85,7 +104,8 @@ pub struct CalibrationRule {
 
 impl Default for CalibrationRule {
     fn default() -> Self {
-        Self { samples: 32_768, seed: 0, input_damping: 1e-3, output_damping: 1e-2, data: None }
+        let inputs = CalibrationInputs::default();
+        Self { samples: 32_768, seed: 0, input_damping: 1e-3, output_damping: 1e-2, inputs, data: None }
     }
 }
 
@@ -246,20 +266,14 @@ impl Recipe {
                 Some(rank) => problems.extend(rank.problem()),
                 None if rule.selectors.iter().any(|selector| selector.effect == Effect::Target) => {
                     problems.push(
-                        "targets without a rank: one of rank, rank_ratio, energy, keep, layer_keep is needed"
+                        "targets without a rank: one of rank, ranks, rank_ratio, energy, keep, layer_keep is needed"
                             .to_owned(),
                     );
                 }
                 None if rule.selectors.is_empty() => problems.push("a rule says nothing".to_owned()),
                 None => {}
             }
-            if rule.scheme == Some(Scheme::Matrix) {
-                problems.push("scheme is for convolutions: `spatial` or `channel`".to_owned());
-            }
-            let alone = matches!(rule.rank, None | Some(RankRule::Rank(_) | RankRule::RankRatio(_)));
-            if rule.scheme == Some(Scheme::Deep) && !alone {
-                problems.push("scheme `deep` takes its rank from rank or rank_ratio".to_owned());
-            }
+            problems.extend(scheme_problem(rule, self.method));
         }
         if self.rules.iter().filter(|rule| matches!(rule.rank, Some(RankRule::Keep(_)))).count() > 1 {
             problems.push(
@@ -278,4 +292,36 @@ impl Recipe {
         }
         if problems.is_empty() { Ok(()) } else { Err(RecipeError::Invalid(problems.join("; "))) }
     }
+}
+
+/// What is wrong with a rule's scheme and what goes with it, if anything.
+fn scheme_problem(rule: &Rule, method: Method) -> Option<String> {
+    let by_scheme = match rule.scheme {
+        Some(SchemeRule::Fixed(Scheme::Matrix)) => {
+            Some("scheme is for convolutions, `spatial` or `channel`, or of tensors".to_owned())
+        }
+        Some(SchemeRule::Fixed(Scheme::Deep))
+            if !matches!(rule.rank, None | Some(RankRule::Rank(_) | RankRule::RankRatio(_))) =>
+        {
+            Some("scheme `deep` takes its rank from rank or rank_ratio".to_owned())
+        }
+        _ => None,
+    };
+    let is_auto = rule.scheme == Some(SchemeRule::Auto);
+    let is_tensor = matches!(rule.scheme, Some(SchemeRule::Fixed(scheme)) if scheme.is_tensor());
+    let is_cp = rule.scheme == Some(SchemeRule::Fixed(Scheme::Cp));
+    let further = if rule.objective.is_some() && !is_auto {
+        "objective is what the schemes are compared by: it needs scheme `auto`"
+    } else if rule.pairs.is_some() && !is_auto && (!is_tensor || is_cp) {
+        "pairs are of tensors: they need scheme `tensor-train`, `tucker` or `auto`"
+    } else if (is_auto || is_tensor) && method != Method::Plain {
+        "factors of tensors are near the weight itself: they need method `plain`"
+    } else if (is_auto || is_tensor) && matches!(rule.rank, Some(RankRule::RankRatio(ratio)) if ratio > 1.0) {
+        "rank_ratio above 1 is for factors of matrices"
+    } else if matches!(rule.rank, Some(RankRule::Ranks(_))) && !is_tensor {
+        "ranks are one for each mode: they need scheme `tucker` or `tensor-train`"
+    } else {
+        return by_scheme;
+    };
+    Some(by_scheme.unwrap_or_else(|| further.to_owned()))
 }

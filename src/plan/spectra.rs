@@ -3,8 +3,10 @@ use super::progress::{LayerEvent, Progress, Stage};
 use super::schedule::{Job, Limits, run_jobs};
 use super::{CatalogEntry, floating_dtype};
 use crate::checkpoint::{Checkpoint, Dtype, numeric};
-use crate::decompose::{DecomposeError, Metric, Unfolding, spectrum_in, weight_spectrum};
-use crate::linalg::{self, Spectrum};
+use crate::decompose::{
+    Curve, DecomposeError, Format, Metric, Unfolding, curve, spectrum_in, weight_spectrum,
+};
+use crate::linalg::{self, Spectrum, SvdOptions};
 use std::time::Instant;
 
 /// Bytes of an element while it is computed with: weights narrower than f32 are widened to it.
@@ -24,6 +26,17 @@ pub fn read_spectrum(
     unfolding: &Unfolding,
     metric: Option<&Metric>,
 ) -> Result<Spectrum, PlanError> {
+    let of = |weight: &[f32]| spectrum_of(weight, unfolding, metric);
+    read(checkpoint, entry, of, |weight| spectrum_of(weight, unfolding, metric))
+}
+
+/// What is found of a weight in the type in which it is computed with.
+fn read<R>(
+    checkpoint: &Checkpoint,
+    entry: &CatalogEntry,
+    narrow: impl FnOnce(&[f32]) -> Result<R, DecomposeError>,
+    wide: impl FnOnce(&[f64]) -> Result<R, DecomposeError>,
+) -> Result<R, PlanError> {
     let Some(tensor) = checkpoint.get(&entry.name) else {
         return Err(PlanError::Patterns(vec![format!("`{}` is not in the checkpoint", entry.name)]));
     };
@@ -32,11 +45,9 @@ pub fn read_spectrum(
     let unreadable =
         |error: numeric::NumericError| PlanError::Patterns(vec![format!("`{}`: {error}", entry.name)]);
     if tensor.dtype == Dtype::F64 {
-        let weight = numeric::widen_f64(&bytes, tensor.dtype).map_err(unreadable)?;
-        spectrum_of(&weight, unfolding, metric).map_err(fail)
+        wide(&numeric::widen_f64(&bytes, tensor.dtype).map_err(unreadable)?).map_err(fail)
     } else {
-        let weight = numeric::widen_f32(&bytes, tensor.dtype).map_err(unreadable)?;
-        spectrum_of(&weight, unfolding, metric).map_err(fail)
+        narrow(&numeric::widen_f32(&bytes, tensor.dtype).map_err(unreadable)?).map_err(fail)
     }
 }
 
@@ -51,32 +62,68 @@ fn spectrum_of<T: linalg::Scalar>(
     }
 }
 
-/// Spectra of several weights, side by side.
+/// A format of a weight, what it is near in, and the multiple that its ranks are of.
+pub(super) struct Wanted<'a> {
+    pub(super) entry: &'a CatalogEntry,
+    pub(super) format: &'a Format,
+    pub(super) metric: Option<&'a Metric>,
+    pub(super) round_to: usize,
+}
+
+/// Reads a weight and finds what it loses in a format, rank by rank; of matrices in a metric where there is one.
+///
+/// # Errors
+///
+/// - as [`read_spectrum`]
+pub fn read_curve(
+    checkpoint: &Checkpoint,
+    entry: &CatalogEntry,
+    format: &Format,
+    metric: Option<&Metric>,
+    round_to: usize,
+) -> Result<Curve, PlanError> {
+    if let Format::Matrix(unfolding) = format {
+        let spectrum = read_spectrum(checkpoint, entry, unfolding, metric)?;
+        return Ok(Curve::of_spectrum(&spectrum, format, round_to));
+    }
+    read(
+        checkpoint,
+        entry,
+        |weight| curve(weight, format, round_to, 1),
+        |weight| curve(weight, format, round_to, 1),
+    )
+}
+
+/// Curves of several weights and formats, side by side.
 pub(super) fn compute(
     checkpoint: &Checkpoint,
-    layers: &[(&CatalogEntry, &Unfolding, Option<&Metric>)],
+    wanted: &[Wanted<'_>],
     limits: Limits,
     progress: &dyn Progress,
-) -> Result<Vec<Spectrum>, PlanError> {
-    let jobs: Vec<Job<(&CatalogEntry, &Unfolding, Option<&Metric>, u64)>> = layers
+) -> Result<Vec<Curve>, PlanError> {
+    let jobs: Vec<Job<&Wanted<'_>>> = wanted
         .iter()
-        .map(|&(entry, unfolding, metric)| {
-            let (rows, cols) = (unfolding.rows(), unfolding.cols());
-            let item = computed_bytes(entry.dtype);
-            let small = rows.min(cols) as u64;
-            let work = unfolding.groups() as u64 * small * small * rows.max(cols) as u64;
-            let memory_bytes = entry.elements() * item as u64 + linalg::spectrum_bytes(rows, cols, item);
-            Job { item: (entry, unfolding, metric, work), work, memory_bytes }
+        .map(|wanted| {
+            let item = computed_bytes(wanted.entry.dtype);
+            let held = match wanted.format {
+                Format::Matrix(unfolding) => linalg::spectrum_bytes(unfolding.rows(), unfolding.cols(), item),
+                format @ Format::Tensor(_) => {
+                    format.working_bytes(&format.max_ranks(), item, &SvdOptions::default())
+                }
+            };
+            let memory_bytes = wanted.entry.elements() * item as u64 + held;
+            Job { item: wanted, work: wanted.format.work(), memory_bytes }
         })
         .collect();
     progress.begin(Stage::Spectra, jobs.len(), jobs.iter().map(|job| job.work).sum());
-    let spectra = run_jobs(&jobs, limits, |(entry, unfolding, metric, work)| {
-        progress.started(&entry.layer);
+    let curves = run_jobs(&jobs, limits, |wanted| {
+        progress.started(&wanted.entry.layer);
         let start = Instant::now();
-        let spectrum = read_spectrum(checkpoint, entry, unfolding, *metric)?;
-        progress.finished(&LayerEvent::new(&entry.layer, start.elapsed().as_secs_f64()), *work);
-        Ok(spectrum)
+        let found = read_curve(checkpoint, wanted.entry, wanted.format, wanted.metric, wanted.round_to)?;
+        let event = LayerEvent::new(&wanted.entry.layer, start.elapsed().as_secs_f64());
+        progress.finished(&event, wanted.format.work());
+        Ok(found)
     });
     progress.end();
-    spectra
+    curves
 }

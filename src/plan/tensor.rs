@@ -4,7 +4,7 @@ use super::floating_dtype;
 use super::kind::Kind;
 use super::recipe::{OutputDtype, Recipe, Save};
 use crate::checkpoint::{Dtype, OutputTensor, dtype_from_name, dtype_name};
-use crate::decompose::Unfolding;
+use crate::decompose::{Format, Ranks};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ pub(super) fn written_dtype(own: Dtype, asked: OutputDtype) -> Dtype {
 /// Decides about one tensor, given the layers that are factored and why the others are not.
 pub(super) fn tensor_plan(
     entry: &CatalogEntry,
-    factored: &BTreeMap<String, (usize, Unfolding)>,
+    factored: &BTreeMap<String, (Ranks, Format)>,
     dense: &BTreeMap<String, Reason>,
     moved: &BTreeMap<String, String>,
     recipe: &Recipe,
@@ -91,14 +91,14 @@ pub(super) fn tensor_plan(
         dtype: written.or(own).unwrap_or_else(|| dtype_from_name(entry.dtype).unwrap_or(Dtype::U8)),
         shape: shape.to_vec(),
     };
-    if let Some((rank, unfolding)) = factored.get(&entry.name) {
+    if let Some((ranks, format)) = factored.get(&entry.name) {
         return match recipe.save {
             Save::Collapsed => plan(TensorAction::Collapsed, vec![output(&entry.name, &entry.shape)]),
             Save::Factored => {
-                let shapes = unfolding.factor_shapes(*rank);
-                let link =
-                    |(i, shape): (usize, &Vec<usize>)| output(&format!("{}.{i}.weight", entry.layer), shape);
-                plan(TensorAction::Factored, shapes.iter().enumerate().map(link).collect())
+                let shapes = format.factor_shapes(ranks);
+                let names = format.factor_names(&entry.layer);
+                let outputs = names.iter().zip(&shapes).map(|(name, shape)| output(name, shape)).collect();
+                plan(TensorAction::Factored, outputs)
             }
         };
     }

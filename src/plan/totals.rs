@@ -64,17 +64,17 @@ impl Totals {
             }
         }
         for layer in layers {
-            let unfoldings = || std::iter::once(&layer.unfolding).chain(layer.tied.iter().map(|(_, _, u)| u));
-            for unfolding in unfoldings() {
+            for format in std::iter::once(&layer.format).chain(layer.tied.iter().map(|(_, _, format)| format))
+            {
                 totals.layers_factored += 1;
-                totals.layer_parameters_before += unfolding.parameters() as u64;
+                totals.layer_parameters_before += format.parameters() as u64;
                 if recipe.save == Save::Collapsed {
-                    totals.layer_parameters_after += unfolding.parameters() as u64;
+                    totals.layer_parameters_after += format.parameters() as u64;
                     continue;
                 }
-                totals.layer_parameters_after += unfolding.factored_parameters(layer.rank) as u64;
-                totals.multiply_adds_after -= unfolding.multiply_adds() as u64;
-                totals.multiply_adds_after += layer.multiply_adds_after(unfolding);
+                totals.layer_parameters_after += format.factored_parameters(&layer.ranks) as u64;
+                totals.multiply_adds_after -= format.multiply_adds() as u64;
+                totals.multiply_adds_after += layer.multiply_adds_after(format);
             }
         }
         totals

@@ -1,6 +1,7 @@
 use super::checks::CheckResult;
+use crate::decompose::Ranks;
 use crate::linalg::{Spectrum, SvdPath};
-use crate::plan::{Plan, Save, TensorPlan, Totals};
+use crate::plan::{Alternative, Plan, Save, TensorPlan, Totals};
 use serde::Serialize;
 
 /// The version of the JSON reports' schema, `docs/report.schema.json`.
@@ -92,8 +93,11 @@ pub struct LayerReport {
     /// Groups of a convolution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<usize>,
-    /// The factors' rank.
+    /// The factors' rank; where each mode has its own, the largest.
     pub rank: usize,
+    /// The rank of each mode, where each has its own.
+    #[serde(skip_serializing_if = "Ranks::is_one")]
+    pub ranks: Ranks,
     /// The largest possible rank.
     pub max_rank: usize,
     /// The largest rank at which the factors are smaller than the weight.
@@ -112,9 +116,15 @@ pub struct LayerReport {
     /// The same of what the layer does with calibration data, in the metric of the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_error: Option<f64>,
-    /// How the decomposition was computed.
+    /// How the decomposition of matrices was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub svd: Option<SvdPath>,
+    /// The components' squared norms, summed, over the weight's: far above 1 they cancel each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degeneracy: Option<f64>,
+    /// What other formats would be at no more parameters, or multiply-adds, the best first, where formats were compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
     /// Other layers with the same weight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tied_with: Vec<String>,
@@ -124,6 +134,21 @@ pub struct LayerReport {
     /// All singular values, where they were computed; for the page.
     #[serde(skip)]
     pub spectrum: Option<Spectrum>,
+}
+
+impl LayerReport {
+    /// Whether it is a tensor, of which the spectrum of a matrix says little.
+    pub(super) fn is_tensor(&self) -> bool {
+        crate::decompose::Scheme::from_name(self.scheme).is_some_and(crate::decompose::Scheme::is_tensor)
+    }
+
+    /// The formats that come after the one chosen, with the errors to expect.
+    pub(super) fn next_best(&self) -> Option<String> {
+        let named =
+            |other: &Alternative| format!("{} {}", other.scheme, super::units::error(other.relative_error));
+        let named: Vec<String> = self.alternatives.iter().take(2).map(named).collect();
+        (!named.is_empty()).then(|| named.join(", "))
+    }
 }
 
 /// A weight that has factors and stays dense.
@@ -149,7 +174,8 @@ pub struct LeftDense {
 pub(crate) struct Outcome {
     pub(crate) relative_error: f64,
     pub(crate) output_error: Option<f64>,
-    pub(crate) svd: SvdPath,
+    pub(crate) svd: Option<SvdPath>,
+    pub(crate) degeneracy: Option<f64>,
     pub(crate) elapsed_secs: f64,
     pub(crate) spectrum: Option<Spectrum>,
 }
@@ -165,38 +191,40 @@ impl CompressReport {
         let mut layers = Vec::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             let outcome = outcomes.and_then(|outcomes| outcomes.get(index));
-            let uses: Vec<_> = std::iter::once((&layer.layer, &layer.unfolding))
-                .chain(layer.tied.iter().map(|(_, name, unfolding)| (name, unfolding)))
+            let uses: Vec<_> = std::iter::once((&layer.layer, &layer.format))
+                .chain(layer.tied.iter().map(|(_, name, format)| (name, format)))
                 .collect();
-            for (name, unfolding) in &uses {
+            for (name, format) in &uses {
                 let after = match plan.recipe.save {
-                    Save::Factored => unfolding.factored_parameters(layer.rank) as u64,
-                    Save::Collapsed => unfolding.parameters() as u64,
+                    Save::Factored => format.factored_parameters(&layer.ranks) as u64,
+                    Save::Collapsed => format.parameters() as u64,
                 };
                 let spectrum = outcome.and_then(|o| o.spectrum.clone()).or_else(|| layer.spectrum.clone());
-                let foreseen = layer.spectrum.as_ref().map(|spectrum| spectrum.relative_error(layer.rank));
                 let (foreseen, foreseen_output) =
-                    if layer.metric.is_some() { (None, foreseen) } else { (foreseen, None) };
+                    if layer.metric.is_some() { (None, layer.foreseen) } else { (layer.foreseen, None) };
                 layers.push(LayerReport {
                     layer: (*name).clone(),
                     kind: layer.kind.name(),
-                    shape: unfolding.shape().to_vec(),
+                    shape: format.shape().to_vec(),
                     dtype: crate::checkpoint::dtype_name(layer.dtypes.0),
-                    scheme: unfolding.scheme().name(),
-                    groups: (unfolding.groups() > 1).then(|| unfolding.groups()),
-                    rank: layer.rank,
-                    max_rank: unfolding.max_rank(),
-                    break_even_rank: unfolding.break_even_rank(),
-                    parameters_before: unfolding.parameters() as u64,
+                    scheme: format.scheme().name(),
+                    groups: (format.groups() > 1).then(|| format.groups()),
+                    rank: layer.ranks.largest(),
+                    ranks: layer.ranks,
+                    max_rank: format.max_ranks().largest(),
+                    break_even_rank: format.break_even_rank(),
+                    parameters_before: format.parameters() as u64,
                     parameters_after: after,
-                    multiply_adds_before: unfolding.multiply_adds() as u64,
+                    multiply_adds_before: format.multiply_adds() as u64,
                     multiply_adds_after: match plan.recipe.save {
-                        Save::Factored => layer.multiply_adds_after(unfolding),
-                        Save::Collapsed => unfolding.multiply_adds() as u64,
+                        Save::Factored => layer.multiply_adds_after(format),
+                        Save::Collapsed => format.multiply_adds() as u64,
                     },
                     relative_error: outcome.map(|outcome| outcome.relative_error).or(foreseen),
                     output_error: outcome.and_then(|outcome| outcome.output_error).or(foreseen_output),
-                    svd: outcome.map(|outcome| outcome.svd),
+                    svd: outcome.and_then(|outcome| outcome.svd),
+                    degeneracy: outcome.and_then(|outcome| outcome.degeneracy),
+                    alternatives: layer.alternatives.clone(),
                     tied_with: uses
                         .iter()
                         .filter(|(o, _)| o != name)

@@ -24,6 +24,8 @@ impl CompressReport {
             ("error", Align::Right),
         ];
         columns.extend(calibrated.then_some(("of output", Align::Right)));
+        let compared = self.layers.iter().any(|layer| !layer.alternatives.is_empty());
+        columns.extend(compared.then_some(("next best", Align::Left)));
         columns.push(("time", Align::Right));
         let mut table = Table::new(&columns);
         let error = |error: Option<f64>| error.map_or_else(|| "-".to_owned(), units::error);
@@ -33,12 +35,13 @@ impl CompressReport {
                 layer.kind.to_owned(),
                 shape(&layer.shape),
                 layer.scheme.to_owned(),
-                layer.rank.to_string(),
+                layer.ranks.to_string(),
                 units::count(layer.parameters_before),
                 units::count(layer.parameters_after),
                 error(layer.relative_error),
             ];
             cells.extend(calibrated.then(|| error(layer.output_error)));
+            cells.extend(compared.then(|| layer.next_best().unwrap_or_else(|| "-".to_owned())));
             cells.push(layer.elapsed_secs.map_or_else(|| "-".to_owned(), units::seconds));
             table.row(cells);
         }

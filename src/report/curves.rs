@@ -12,6 +12,9 @@ const BOTTOM: f64 = 18.0;
 /// From this factor between the largest and the smallest value on, a scale of powers of ten tells more.
 const WIDE: f64 = 50.0;
 
+/// Curves that a legend names, at most.
+const MOST_NAMED: usize = 6;
+
 /// One line of a chart.
 #[derive(Debug)]
 pub(super) struct Curve<'a> {
@@ -34,7 +37,7 @@ pub(super) enum Scale {
 /// A chart with its caption, and a legend where the curves are few.
 pub(super) fn figure(title: &str, note: &str, scale: Scale, curves: &[Curve<'_>]) -> String {
     let mut figure = format!("<figure><figcaption>{}<span class=\"legend\">{}", escape(title), escape(note));
-    if (2..=3).contains(&curves.len()) {
+    if (2..=MOST_NAMED).contains(&curves.len()) {
         for curve in curves {
             let _ = write!(figure, "<i style=\"background:{}\"></i>{}", curve.color, escape(curve.name));
         }

@@ -99,6 +99,7 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
         body.push_str("<section><h2>Layers</h2><p>No layer was factored.</p></section>\n");
         return;
     }
+    let compared = layers.iter().any(|layer| !layer.alternatives.is_empty());
     body.push_str("<section><h2>Layers</h2><div class=\"scroll\"><table class=\"sortable\"><thead><tr>");
     for (name, numeric) in [
         ("layer", false),
@@ -111,8 +112,12 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
         ("after", true),
         ("kept", true),
         ("relative error", true),
+        ("next best", false),
         ("seconds", true),
     ] {
+        if name == "next best" && !compared {
+            continue;
+        }
         let class = if numeric { " class=\"number\"" } else { "" };
         let _ = write!(body, "<th scope=\"col\"{class}><button type=\"button\">{name}</button></th>");
     }
@@ -123,18 +128,26 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
             |value: f64, text: &str| format!("<td class=\"number\" data-value=\"{value}\">{text}</td>");
         let error =
             layer.relative_error.map_or_else(|| number(-1.0, "&ndash;"), |e| number(e, &units::error(e)));
+        let next = if compared {
+            format!(
+                "<td>{}</td>",
+                layer.next_best().map_or_else(|| "&ndash;".to_owned(), |next| escape(&next))
+            )
+        } else {
+            String::new()
+        };
         let time =
             layer.elapsed_secs.map_or_else(|| number(-1.0, "&ndash;"), |t| number(t, &format!("{t:.3}")));
         let _ = writeln!(
             body,
-            "<tr><td><a href=\"#{}\">{}</a></td><td>{}</td><td data-value=\"{}\">{}</td><td>{}</td>{}{}{}{}{}{error}{time}</tr>",
+            "<tr><td><a href=\"#{}\">{}</a></td><td>{}</td><td data-value=\"{}\">{}</td><td>{}</td>{}{}{}{}{}{error}{next}{time}</tr>",
             anchor(&layer.layer),
             escape(&layer.layer),
             layer.kind,
             layer.parameters_before,
             shape(&layer.shape),
             layer.scheme,
-            number(layer.rank as f64, &layer.rank.to_string()),
+            number(layer.rank as f64, &layer.ranks.to_string()),
             number(layer.max_rank as f64, &layer.max_rank.to_string()),
             number(layer.parameters_before as f64, &units::count(layer.parameters_before)),
             number(layer.parameters_after as f64, &units::count(layer.parameters_after)),
@@ -185,17 +198,17 @@ fn spectra(body: &mut String, layers: &[LayerReport]) {
             "<figure id=\"{}\"><figcaption>{}<span>rank {} of {}, error {}</span></figcaption>{}</figure>",
             anchor(&layer.layer),
             escape(&layer.layer),
-            layer.rank,
+            layer.ranks,
             layer.max_rank,
             layer.relative_error.map_or_else(|| "unknown".to_owned(), units::error),
-            chart(spectrum, layer.rank)
+            chart(spectrum, (!layer.is_tensor()).then_some(layer.rank))
         );
     }
     body.push_str("</div></section>\n");
 }
 
-/// A curve of singular values over the first, from 1 down to a power of ten, and the cut.
-fn chart(spectrum: &Spectrum, rank: usize) -> String {
+/// A curve of singular values over the first, from 1 down to a power of ten, and the cut, where a rank cuts it.
+fn chart(spectrum: &Spectrum, rank: Option<usize>) -> String {
     const WIDTH: f64 = 260.0;
     const HEIGHT: f64 = 120.0;
     const LEFT: f64 = 34.0;
@@ -220,15 +233,10 @@ fn chart(spectrum: &Spectrum, rank: usize) -> String {
     }
     let points: Vec<String> =
         indices.iter().map(|&i| format!("{:.1},{:.1}", x(i as f64), y(values[i]))).collect();
-    let cut = x((rank as f64 - 0.5).max(0.0));
     let base = HEIGHT - BOTTOM;
-    let kept: Vec<String> = indices
-        .iter()
-        .filter(|&&i| i < rank)
-        .map(|&i| format!("{:.1},{:.1}", x(i as f64), y(values[i])))
-        .collect();
+    let at_rank = rank.map(|rank| format!(", cut at rank {rank}")).unwrap_or_default();
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} singular values, cut at rank {rank}\">",
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} singular values{at_rank}\">",
         values.len()
     );
     for decade in 0..=decades as i32 {
@@ -243,14 +251,25 @@ fn chart(spectrum: &Spectrum, rank: usize) -> String {
     }
     let _ = write!(
         svg,
-        "<polygon class=\"kept\" points=\"{LEFT},{base} {} {cut:.1},{base}\"/><polyline class=\"curve\" points=\"{}\"/>\
-         <line class=\"cut\" x1=\"{cut:.1}\" x2=\"{cut:.1}\" y1=\"0\" y2=\"{base}\"/>\
+        "<polyline class=\"curve\" points=\"{}\"/>\
          <text x=\"{LEFT}\" y=\"{:.0}\">1</text><text x=\"{WIDTH}\" y=\"{:.0}\" text-anchor=\"end\">{}</text>",
-        kept.join(" "),
         points.join(" "),
         HEIGHT - 3.0,
         HEIGHT - 3.0,
         values.len()
+    );
+    let Some(rank) = rank else { return svg + "</svg>" };
+    let cut = x((rank as f64 - 0.5).max(0.0));
+    let kept: Vec<String> = indices
+        .iter()
+        .filter(|&&i| i < rank)
+        .map(|&i| format!("{:.1},{:.1}", x(i as f64), y(values[i])))
+        .collect();
+    let _ = write!(
+        svg,
+        "<polygon class=\"kept\" points=\"{LEFT},{base} {} {cut:.1},{base}\"/>\
+         <line class=\"cut\" x1=\"{cut:.1}\" x2=\"{cut:.1}\" y1=\"0\" y2=\"{base}\"/>",
+        kept.join(" ")
     );
     if (0.12..0.88).contains(&((cut - LEFT) / (WIDTH - LEFT))) {
         let _ = write!(

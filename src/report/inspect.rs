@@ -2,6 +2,7 @@ use super::compress::plural;
 use super::table::{Align, Table};
 use super::units;
 use crate::checkpoint::Record;
+use crate::decompose::{Curve, Format, Point, Ranks};
 use crate::linalg::Spectrum;
 use crate::plan::CatalogEntry;
 use crate::plan::tuple as shape;
@@ -71,6 +72,12 @@ pub struct InspectedLayer {
     /// The rank of its factors, if it is factored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factored_rank: Option<usize>,
+    /// The rank of each mode, if each has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factored_ranks: Option<Ranks>,
+    /// What factoring it would lose in each format, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub formats: Vec<FormatCurve>,
     /// The recorded error of its factors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relative_error: Option<f64>,
@@ -80,6 +87,46 @@ pub struct InspectedLayer {
     /// Why it stays dense unless it is targeted, or at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excluded: Option<String>,
+}
+
+/// Parts of a layer's parameters at which formats are compared in the table.
+const KEPT: [f64; 5] = [0.75, 0.5, 0.25, 0.1, 0.05];
+
+/// What a layer loses in a format, rank by rank.
+#[derive(Clone, Debug, Serialize)]
+pub struct FormatCurve {
+    /// The scheme.
+    pub scheme: &'static str,
+    /// In order of parameters, errors falling.
+    pub points: Vec<FormatPoint>,
+}
+
+/// A layer in a format, at ranks.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FormatPoint {
+    /// The ranks.
+    pub ranks: Ranks,
+    /// Parameters of the factors.
+    pub parameters: u64,
+    /// The relative error to expect.
+    pub relative_error: f64,
+}
+
+impl FormatCurve {
+    pub(crate) fn new(format: &Format, curve: &Curve) -> Self {
+        let point = |point: &Point| FormatPoint {
+            ranks: point.ranks,
+            parameters: point.parameters as u64,
+            relative_error: point.error_squared.sqrt(),
+        };
+        Self { scheme: format.scheme().name(), points: curve.points.iter().map(point).collect() }
+    }
+
+    /// The best point of at most so many parameters.
+    #[must_use]
+    pub fn within(&self, parameters: u64) -> Option<&FormatPoint> {
+        self.points[..self.points.partition_point(|point| point.parameters <= parameters)].last()
+    }
 }
 
 /// What the singular values of a layer say.
@@ -177,7 +224,42 @@ impl InspectReport {
         if self.has_spectra() {
             text.push_str("90 % to 99.9 %: the rank that this part of the squared norm needs\n");
         }
+        let formats = self.format_table();
+        if !formats.is_empty() {
+            let _ = write!(
+                text,
+                "\n{formats}\nerrors to expect at these parts of the layer's parameters, the least marked\n"
+            );
+        }
         text
+    }
+
+    /// For each layer and format the errors at some parts of its parameters.
+    fn format_table(&self) -> Table {
+        let mut columns = vec![("layer", Align::Left), ("format", Align::Left)];
+        let titles: Vec<String> = KEPT.iter().map(|part| format!("{part}")).collect();
+        columns.extend(titles.iter().map(|title| (title.as_str(), Align::Right)));
+        let mut table = Table::new(&columns);
+        for layer in &self.layers {
+            let at = |curve: &FormatCurve, part: f64| {
+                curve.within((part * layer.dense_parameters as f64) as u64).map(|point| point.relative_error)
+            };
+            for (index, curve) in layer.formats.iter().enumerate() {
+                let mut row = vec![if index == 0 { layer.layer.clone() } else { String::new() }];
+                row.push(curve.scheme.to_owned());
+                row.extend(KEPT.iter().map(|&part| {
+                    let all = layer.formats.iter().filter_map(|curve| at(curve, part));
+                    let least = all.min_by(f64::total_cmp);
+                    let mark = |error: f64| if Some(error) == least { "*" } else { "" };
+                    at(curve, part).map_or_else(
+                        || "-".to_owned(),
+                        |error| format!("{}{}", mark(error), units::error(error)),
+                    )
+                }));
+                table.row(row);
+            }
+        }
+        table
     }
 
     fn has_spectra(&self) -> bool {
@@ -283,7 +365,9 @@ impl InspectReport {
                 None => {}
             }
             if self.factored {
-                row.push(layer.factored_rank.map_or_else(|| "dense".to_owned(), |rank| rank.to_string()));
+                let rank = layer.factored_ranks.map(|ranks| ranks.to_string());
+                let rank = rank.or_else(|| layer.factored_rank.map(|rank| rank.to_string()));
+                row.push(rank.unwrap_or_else(|| "dense".to_owned()));
                 row.push(layer.relative_error.map_or_else(|| "-".to_owned(), units::error));
             }
             if let Some(preview) = &layer.preview {

@@ -67,8 +67,8 @@ impl Progress for TerminalProgress {
         state.done += 1;
         let place = format!("{} {}/{}", state.verb, state.done, state.layers);
         let mut what = event.layer.to_owned();
-        if let Some(rank) = event.rank {
-            let _ = write!(what, " rank {rank}");
+        if let Some(ranks) = event.ranks {
+            let _ = write!(what, " rank {ranks}");
         }
         if let Some(error) = event.relative_error {
             let _ = write!(what, " error {}", units::error(error));

@@ -1,6 +1,7 @@
 use super::compress::plural;
 use super::table::{Align, Table};
 use super::units;
+use crate::decompose::Ranks;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -37,8 +38,11 @@ pub struct VerifiedLayer {
     pub layer: String,
     /// How it was factored.
     pub scheme: String,
-    /// Its rank.
+    /// Its rank; where each mode has its own, the largest.
     pub rank: usize,
+    /// The rank of each mode, where each has its own.
+    #[serde(skip_serializing_if = "Ranks::is_one")]
+    pub ranks: Ranks,
     /// The relative error in the record.
     pub recorded: f64,
     /// The relative error of the files, where it could be computed.
@@ -110,7 +114,7 @@ impl VerifyReport {
             table.row([
                 layer.layer.clone(),
                 layer.scheme.clone(),
-                layer.rank.to_string(),
+                layer.ranks.to_string(),
                 format!("{:.6}", layer.recorded),
                 layer.found.map_or_else(|| "-".to_owned(), |found| format!("{found:.6}")),
                 if layer.passed { "holds" } else { "DOES NOT HOLD" }.to_owned(),

@@ -184,8 +184,7 @@ impl<L: Learner> Trainer<L> {
         let mut found = IndexMap::new();
         for layer in self.factored() {
             let Some(chain) = layer.weight.chain() else { continue };
-            let names: Vec<String> =
-                (0..chain.factors().len()).map(|index| format!("{}.{index}.weight", layer.name)).collect();
+            let names = chain.format().factor_names(&layer.name);
             if !names.iter().any(|name| matches!(self.decay.get(name), Decay::Frobenius(_))) {
                 continue;
             }
@@ -292,9 +291,7 @@ fn masks(learner: &impl Learner, pruning: Pruning) -> Result<(Pruning, Masks)> {
         .iter()
         .flat_map(|layer| match layer.weight.chain() {
             None => vec![format!("{}.weight", layer.name)],
-            Some(chain) => {
-                (0..chain.factors().len()).map(|index| format!("{}.{index}.weight", layer.name)).collect()
-            }
+            Some(chain) => chain.format().factor_names(&layer.name),
         })
         .collect();
     let masks = Masks::new(parameters, &names.iter().map(String::as_str).collect::<Vec<_>>())?;

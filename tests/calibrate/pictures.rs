@@ -1,7 +1,7 @@
 //! Convolutional networks and pictures.
 
 use candle_core::Device;
-use fnl::calibrate::{CalibrationProgress, Damping, Statistics, calibrate_images};
+use fnl::calibrate::{CalibrationProgress, CalibrationRun, Damping, Statistics, calibrate_images};
 use fnl::checkpoint::Checkpoint;
 use fnl::data::{DataSource, Format, ImageDataset, Loader, LoaderOptions, Split};
 use fnl::decompose::{Layout, Method, Metric, Scheme, Unfolding, factor, factor_in, spectrum_in};
@@ -38,7 +38,9 @@ fn run(network: &Network, batch_size: usize, gradients: bool, threads: usize) ->
     let mut options = LoaderOptions::new(batch_size);
     options.shuffle = true;
     let loader = Loader::new(Arc::new(dataset), options).unwrap();
-    calibrate_images(network, &loader, 42, gradients, 3, threads, &Unheard).unwrap()
+    let mut run = CalibrationRun::new(&Unheard);
+    (run.gradients, run.seed, run.threads) = (gradients, 3, threads);
+    calibrate_images(network, &loader, 42, &run).unwrap()
 }
 
 fn trained() -> Network {
@@ -134,10 +136,10 @@ fn convolutions_in_groups_are_factored_by_their_weights_alone() {
         Metric::diagonal(&scales)
     };
     let layers = plan(&BTreeMap::new()).layers;
-    let metrics = layers.iter().map(|layer| (layer.layer.clone(), metric(layer.unfolding.shape()))).collect();
+    let metrics = layers.iter().map(|layer| (layer.layer.clone(), metric(layer.format.shape()))).collect();
     let (mut alone, mut near) = (0, 0);
     for layer in plan(&metrics).layers {
-        let grouped = layer.unfolding.groups() > 1;
+        let grouped = layer.format.groups() > 1;
         assert_eq!(layer.metric.is_none(), grouped, "{}", layer.layer);
         if grouped { alone += 1 } else { near += 1 }
     }

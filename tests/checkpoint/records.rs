@@ -8,6 +8,8 @@ fn module() -> ModuleRecord {
         kind: "conv2d".to_owned(),
         scheme: "spatial".to_owned(),
         rank: 3,
+        ranks: vec![2, 3],
+        pairs: vec![[4, 2], [2, 2]],
         shape: vec![8, 4, 3, 3],
         dtype: "BF16".to_owned(),
         relative_error: 0.312_7,
@@ -37,7 +39,7 @@ fn all_fields_come_back_and_keys_are_sorted_on_every_level() {
     ));
     let expected = concat!(
         r#""b":{"dilation":[1,1],"dtype":"BF16","groups":1,"kind":"conv2d","padding":[1,1],"#,
-        r#""parameter":"conv.kernel","rank":3,"relative_error":0.3127,"scheme":"spatial","#,
+        r#""pairs":[[4,2],[2,2]],"parameter":"conv.kernel","rank":3,"ranks":[2,3],"relative_error":0.3127,"scheme":"spatial","#,
         r#""shape":[8,4,3,3],"stride":[2,1],"tied_with":["other.weight"]}"#
     );
     assert!(text.contains(expected), "{text}");

@@ -212,13 +212,13 @@ fn recipes_say_the_line_of_what_is_wrong() {
         ("[[rule]\nrank = 4\n", "line 1, column "),
         (
             "[[rule]]\ntargets = [\"conv2\"]\n",
-            "targets without a rank: one of rank, rank_ratio, energy, keep, layer_keep is needed\n",
+            "targets without a rank: one of rank, ranks, rank_ratio, energy, keep, layer_keep is needed\n",
         ),
         ("[[rule]]\nkeep = 1.5\n", "keep is 1.5, expected more than 0 and at most 1\n"),
         ("[[rule]]\nrank = 0\n", "rank is 0, expected at least 1\n"),
         (
             "[[rule]]\nrank = 4\nkeep = 0.5\n",
-            "a rule takes one of rank, rank_ratio, energy, keep, layer_keep, found rank and keep\n",
+            "a rule takes one of rank, ranks, rank_ratio, energy, keep, layer_keep, found rank and keep\n",
         ),
         (
             "[[rule]]\ntargets = [\"re:(\"]\nrank = 4\n",

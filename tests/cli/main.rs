@@ -3,6 +3,7 @@
 mod bad_input;
 mod checks;
 mod crash;
+mod formats;
 #[path = "../models/gguf.rs"]
 mod gguf;
 mod harness;

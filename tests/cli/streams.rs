@@ -211,7 +211,7 @@ fn help_has_every_heading_and_fits_100_columns() {
         .stdout_has(&format!("compress {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-const FLAGS: [&str; 26] = [
+const FLAGS: [&str; 28] = [
     "--recipe",
     "--target",
     "--ignore",
@@ -222,7 +222,9 @@ const FLAGS: [&str; 26] = [
     "--layer-keep",
     "--allocate",
     "--round-to",
-    "--conv-scheme",
+    "--scheme",
+    "--objective",
+    "--pairs",
     "--svd",
     "--threads",
     "--memory-limit",

@@ -126,7 +126,7 @@ fn words_are_listed_when_one_is_unknown() {
         ("--dtype", "f8", "keep, f32, f16, bf16"),
         ("--save", "whole", "factored, collapsed"),
         ("--allocate", "evenly", "uniform, spectral"),
-        ("--conv-scheme", "tucker", "spatial, channel"),
+        ("--scheme", "svd", "spatial, channel, tucker, cp, tensor-train, auto, deep"),
         ("--svd", "jacobi", "auto, exact, iterative"),
     ] {
         place

@@ -2,6 +2,7 @@
 
 mod convolutions;
 mod errors;
+mod formats;
 mod lookups;
 mod metrics;
 mod patches;

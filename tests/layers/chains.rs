@@ -2,11 +2,11 @@
 
 use crate::agreement::{assert_close, norm, random, wide};
 use candle_core::{DType, Device, Result, Tensor, Var};
-use fnl::decompose::{Factor, Layout, Scheme, Unfolding};
+use fnl::decompose::{Factor, Format, Layout, Pairs, Ranks, Scheme, Unfolding};
 use fnl::layers::{Chain, Diagnostics, Tape, Weight};
 
 /// Layout, scheme, shape and groups of weights of every kind.
-pub(crate) const WEIGHTS: [(Layout, Scheme, &[usize], usize); 18] = [
+pub(crate) const WEIGHTS: [(Layout, Scheme, &[usize], usize); 27] = [
     (Layout::Linear, Scheme::Matrix, &[6, 9], 1),
     (Layout::TransposedLinear, Scheme::Matrix, &[9, 6], 1),
     (Layout::Embedding, Scheme::Matrix, &[13, 5], 1),
@@ -25,6 +25,15 @@ pub(crate) const WEIGHTS: [(Layout, Scheme, &[usize], usize); 18] = [
     (Layout::Conv2d, Scheme::Deep, &[6, 4, 3, 2], 1),
     (Layout::Conv2d, Scheme::Deep, &[6, 2, 2, 3], 2),
     (Layout::Conv2d, Scheme::Deep, &[6, 1, 3, 3], 6),
+    (Layout::Conv2d, Scheme::Tucker, &[6, 4, 3, 2], 1),
+    (Layout::Conv1d, Scheme::Tucker, &[6, 4, 3], 1),
+    (Layout::Linear, Scheme::Tucker, &[6, 9], 1),
+    (Layout::Conv2d, Scheme::Cp, &[6, 4, 3, 2], 1),
+    (Layout::Conv1d, Scheme::Cp, &[6, 4, 3], 1),
+    (Layout::Conv2d, Scheme::TensorTrain, &[6, 4, 3, 2], 1),
+    (Layout::Linear, Scheme::TensorTrain, &[6, 9], 1),
+    (Layout::TransposedLinear, Scheme::TensorTrain, &[9, 6], 1),
+    (Layout::Embedding, Scheme::TensorTrain, &[12, 6], 1),
 ];
 
 /// The longest sum in anything below: elements of a factor.
@@ -35,20 +44,36 @@ pub(crate) fn chain(
     rank: usize,
     dtype: DType,
 ) -> Result<Chain> {
-    let unfolding = Unfolding::new(layout, scheme, shape, groups).unwrap();
-    let factors = unfolding.factor_shapes(rank).into_iter().zip(40..);
+    let (format, ranks) = format((layout, scheme, shape, groups), rank);
+    let factors = format.factor_shapes(&ranks).into_iter().zip(40..);
     let factor = |(shape, seed): (Vec<usize>, u64)| Var::from_tensor(&random(seed, &shape).to_dtype(dtype)?);
     let factors = factors.map(factor).collect::<Result<_>>()?;
-    Chain::new(unfolding, factors)
+    Chain::new(format, factors)
+}
+
+/// A weight's format, and ranks near one: of matrices also beyond the largest.
+pub(crate) fn format(
+    (layout, scheme, shape, groups): (Layout, Scheme, &[usize], usize),
+    rank: usize,
+) -> (Format, Ranks) {
+    let format = Format::new(layout, scheme, shape, groups, &Pairs::default()).unwrap();
+    let ranks = Ranks::from(rank);
+    let ranks = if scheme.is_tensor() { format.ranks(&ranks).unwrap() } else { ranks };
+    (format, ranks)
+}
+
+/// The weights that are matrices.
+pub(crate) fn matrices() -> impl Iterator<Item = (Layout, Scheme, &'static [usize], usize)> {
+    WEIGHTS.into_iter().filter(|(_, scheme, ..)| !scheme.is_tensor())
 }
 
 /// The dense weight as the room of decompositions multiplies it out.
-fn collapsed(unfolding: &Unfolding, factors: &[Tensor]) -> Result<Tensor> {
+fn collapsed(format: &Format, factors: &[Tensor]) -> Result<Tensor> {
     let factor = |tensor: &Tensor| {
         Ok(Factor { shape: tensor.dims().to_vec(), data: wide(tensor).flatten_all()?.to_vec1::<f64>()? })
     };
     let factors: Vec<Factor<f64>> = factors.iter().map(factor).collect::<Result<_>>()?;
-    Tensor::from_vec(unfolding.collapse(&factors, 1).unwrap(), unfolding.shape(), &Device::Cpu)
+    Tensor::from_vec(format.collapse(&factors, 1).unwrap(), format.shape(), &Device::Cpu)
 }
 
 fn each(act: impl Fn(&str, &Chain) -> Result<()>) -> Result<()> {
@@ -64,7 +89,7 @@ fn each(act: impl Fn(&str, &Chain) -> Result<()>) -> Result<()> {
 fn products_are_those_of_decompositions() -> Result<()> {
     each(|what, chain| {
         let factors: Vec<Tensor> = chain.factors().iter().map(Var::as_detached_tensor).collect();
-        let expected = collapsed(chain.unfolding(), &factors)?;
+        let expected = collapsed(chain.format(), &factors)?;
         assert_close(what, &chain.collapse()?, &expected, TERMS);
         assert_close(what, chain.reconstruct(&Tape::candle())?.tensor(), &expected, TERMS);
         assert!((chain.norm()? - norm(&expected)).abs() <= 1e-13 * norm(&expected) * TERMS as f64, "{what}");
@@ -106,7 +131,7 @@ fn closed_forms_are_those_of_differences() -> Result<()> {
             let penalty = |step: f64| -> Result<f64> {
                 let mut moved = factors.clone();
                 moved[index] = (&moved[index] + (&direction * step)?)?;
-                Ok(norm(&collapsed(chain.unfolding(), &moved)?).powi(2) / 2.0)
+                Ok(norm(&collapsed(chain.format(), &moved)?).powi(2) / 2.0)
             };
             let found = (penalty(STEP)? - penalty(-STEP)?) / (2.0 * STEP);
             let expected = (gradient * &direction)?.sum_all()?.to_scalar::<f64>()?;
@@ -131,8 +156,9 @@ fn closed_forms_in_f32_are_those_in_f64() -> Result<()> {
 
 /// What [`Diagnostics`] says, from faer's singular values and sums over elements.
 fn by_hand(chain: &Chain, learning_rate: f64) -> Result<[f64; 6]> {
-    let unfolding = chain.unfolding();
-    let (g, rows, cols, rank) = (unfolding.groups(), unfolding.rows(), unfolding.cols(), chain.rank());
+    let unfolding = chain.format().unfolding().unwrap();
+    let (g, rows, cols) = (unfolding.groups(), unfolding.rows(), unfolding.cols());
+    let rank = chain.ranks().largest();
     let transposed = matches!(unfolding.layout(), Layout::TransposedLinear | Layout::Embedding);
     let values: Vec<Vec<f64>> = chain
         .factors()
@@ -193,6 +219,12 @@ fn listed(found: &Diagnostics) -> [f64; 6] {
 fn diagnostics_are_those_of_faers_singular_values() -> Result<()> {
     each(|what, chain| {
         let found = chain.diagnostics(0.1)?;
+        if chain.scheme().is_tensor() {
+            let norm = norm(&chain.collapse()?);
+            assert!((found.norm / norm - 1.0).abs() < 1e-12, "{what}");
+            assert!(found.stable_rank >= 1.0 - 1e-12 && found.nuclear_norm >= norm * (1.0 - 1e-12), "{what}");
+            return Ok(());
+        }
         for (found, expected) in listed(&found).into_iter().zip(by_hand(chain, 0.1)?) {
             // sums of at most TERMS squares; at rank one `non_orthogonality` is zero
             let allowed = 1e-12 * expected.abs() + 1e-14;
@@ -206,7 +238,7 @@ fn diagnostics_are_those_of_faers_singular_values() -> Result<()> {
 
 #[test]
 fn spectral_factors_are_balanced_and_orthogonal() -> Result<()> {
-    for (layout, scheme, shape, groups) in WEIGHTS {
+    for (layout, scheme, shape, groups) in matrices() {
         let what = format!("{layout:?} {scheme} {shape:?}");
         let weight = wide(&random(8, shape));
         let rank = Unfolding::new(layout, scheme, shape, groups).unwrap().max_rank();
@@ -245,7 +277,7 @@ fn factors_of_other_shapes_are_refused() -> Result<()> {
         Ok(Chain::new(unfolding.clone(), factors).unwrap_err().to_string())
     };
     let expected =
-        "do not form a weight of shape [6, 4, 3, 3]: expected such as [[2, 4, 1, 3], [6, 2, 3, 1]]";
+        "do not form a weight of shape [6, 4, 3, 3]: expected such as [[1, 4, 1, 3], [6, 1, 3, 1]]";
     for shapes in [
         &[&[2usize, 4, 1, 3][..], &[6, 3, 3, 1]][..],
         &[&[2, 4, 1, 3]],

@@ -8,4 +8,5 @@ mod modules;
 mod operations;
 mod overcomplete;
 mod tapes;
+mod tensors;
 mod tokens;

@@ -10,9 +10,9 @@ const EXECUTIONS: [Execution; 3] = [Execution::Sequence, Execution::Product, Exe
 const SCHEMES: [Scheme; 3] = [Scheme::Spatial, Scheme::Channel, Scheme::Deep];
 
 /// Input, kernel, stride, padding, dilation and groups.
-type Geometry = ([usize; 4], [usize; 4], [usize; 2], [usize; 2], [usize; 2], usize);
+pub(crate) type Geometry = ([usize; 4], [usize; 4], [usize; 2], [usize; 2], [usize; 2], usize);
 
-const GEOMETRIES: [Geometry; 11] = [
+pub(crate) const GEOMETRIES: [Geometry; 11] = [
     ([2, 4, 9, 8], [6, 4, 3, 3], [1, 1], [1, 1], [1, 1], 1),
     ([2, 4, 9, 8], [6, 4, 3, 3], [2, 2], [1, 1], [1, 1], 1),
     ([1, 4, 9, 8], [6, 4, 3, 3], [1, 2], [0, 1], [1, 1], 1),
@@ -26,7 +26,7 @@ const GEOMETRIES: [Geometry; 11] = [
     ([2, 4, 9, 8], [6, 4, 5, 1], [2, 1], [2, 0], [1, 1], 1),
 ];
 
-fn conv2d((_, kernel, stride, padding, dilation, groups): Geometry) -> Result<Conv2d> {
+pub(crate) fn conv2d((_, kernel, stride, padding, dilation, groups): Geometry) -> Result<Conv2d> {
     let mut config = Convolution::new(stride, padding);
     config.dilation = dilation;
     config.groups = groups;
@@ -50,7 +50,7 @@ fn convolutions_at_full_rank_are_the_dense_ones() -> Result<()> {
                 for execution in EXECUTIONS {
                     let what = format!("{geometry:?} {scheme} {rank} {execution:?}");
                     let factored = dense.factored(scheme, rank)?.with_execution(execution);
-                    assert_eq!(factored.weight().chain().unwrap().rank(), rank, "{what}");
+                    assert_eq!(factored.weight().chain().unwrap().ranks().largest(), rank, "{what}");
                     assert_close(&what, &factored.forward(&xs)?, &expected, terms(&kernel, rank));
                 }
             }
@@ -174,12 +174,12 @@ fn convolutions_of_one_axis() -> Result<()> {
         let full = kernel[0] / groups.min(kernel[1] * kernel[2] * groups);
         for rank in [full.min(kernel[1] * kernel[2]), 8] {
             for execution in EXECUTIONS {
-                let factored = layer.factored(rank)?.with_execution(execution);
+                let factored = layer.factored(Scheme::Channel, rank)?.with_execution(execution);
                 assert_close(&what, &factored.forward(&xs)?, &expected, terms(&kernel, rank));
             }
         }
         for execution in EXECUTIONS {
-            let factored = layer.factored(1)?.with_execution(execution);
+            let factored = layer.factored(Scheme::Channel, 1)?.with_execution(execution);
             let expected = factored.collapse()?.forward(&xs)?;
             assert_close(&what, &factored.forward(&xs)?, &expected, terms(&kernel, 1));
         }

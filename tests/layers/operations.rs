@@ -2,7 +2,6 @@
 
 use crate::agreement::{agree, check, random, randoms};
 use candle_core::{DType, Device, Result, Tensor};
-use fnl::decompose::Unfolding;
 use fnl::layers::Operation;
 use fnl::layers::operations::{
     Add, GlobalAverage, Lookup, MaxPool, Normalization, PadChannels, Product, Reconstruction, Relu, Reshape,
@@ -149,11 +148,11 @@ fn largest_of_windows() -> Result<()> {
 #[test]
 fn reconstructions() -> Result<()> {
     for (layout, scheme, shape, groups) in crate::chains::WEIGHTS {
-        let unfolding = Unfolding::new(layout, scheme, shape, groups).unwrap();
         for rank in [1, 3, 11] {
-            let shapes = unfolding.factor_shapes(rank);
+            let (format, ranks) = crate::chains::format((layout, scheme, shape, groups), rank);
+            let shapes = format.factor_shapes(&ranks);
             let inputs = randoms(rank as u64, &shapes.iter().map(Vec::as_slice).collect::<Vec<_>>());
-            let make = || Arc::new(Reconstruction::new(&unfolding)) as Arc<dyn Operation>;
+            let make = || Arc::new(Reconstruction::new(&format)) as Arc<dyn Operation>;
             check(&format!("reconstruction {layout:?} {scheme} {rank}"), &make, &inputs, 60)?;
         }
     }

@@ -1,7 +1,7 @@
 //! Factors of more than full rank, and of three layers: the weight itself, and nothing that training can't reach.
 
 use crate::agreement::{Pairing, assert_close, random, wide};
-use crate::chains::WEIGHTS;
+use crate::chains::{WEIGHTS, matrices};
 use candle_core::{Device, Result, Tensor, Var};
 use fnl::decompose::{Factor, Scheme, Unfolding, overcomplete};
 use fnl::layers::{Execution, Linear, Tape, Weight};
@@ -14,7 +14,7 @@ fn unfolding(index: usize) -> Unfolding {
 
 #[test]
 fn wide_and_deep_factors_are_the_weight() -> Result<()> {
-    for (index, weight) in WEIGHTS.into_iter().enumerate() {
+    for (index, weight) in matrices().enumerate() {
         let (layout, scheme, shape, groups) = weight;
         let unfolding = unfolding(index);
         let full = unfolding.max_rank();
@@ -41,7 +41,7 @@ fn wide_and_deep_factors_are_the_weight() -> Result<()> {
 
 #[test]
 fn deep_starts_with_the_identity_in_the_middle() {
-    for (index, (_, scheme, shape, groups)) in WEIGHTS.into_iter().enumerate() {
+    for (index, (_, scheme, shape, groups)) in matrices().enumerate() {
         let unfolding = unfolding(index);
         let elements = wide(&random(4, shape)).flatten_all().unwrap().to_vec1::<f64>().unwrap();
         for rank in [2, unfolding.max_rank(), unfolding.max_rank() + 2] {
@@ -81,7 +81,7 @@ fn gradients(weight: &Weight) -> Result<Vec<Tensor>> {
 
 #[test]
 fn every_element_of_wide_factors_is_trained() -> Result<()> {
-    for (index, (layout, scheme, shape, groups)) in WEIGHTS.into_iter().enumerate() {
+    for (index, (layout, scheme, shape, groups)) in matrices().enumerate() {
         let rank = unfolding(index).max_rank() + 4;
         let weight = Weight::factored(&random(4, shape), layout, scheme, groups, rank)?;
         let step = |weight: &Weight| -> Result<Vec<bool>> {

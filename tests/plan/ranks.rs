@@ -46,8 +46,9 @@ fn of(rank: RankRule) -> Recipe {
 /// Ranks of `a`, `b`, `c`, 0 for those that stay dense.
 fn ranks(path: &Path, recipe: &Recipe) -> [usize; 3] {
     let plan = plan(path, recipe).unwrap();
-    ["a", "b", "c"]
-        .map(|name| plan.layers.iter().find(|layer| layer.layer == name).map_or(0, |layer| layer.rank))
+    ["a", "b", "c"].map(|name| {
+        plan.layers.iter().find(|layer| layer.layer == name).map_or(0, |layer| layer.ranks.largest())
+    })
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn ranks_are_rounded_to_multiples() {
     assert_eq!(ranks(folder.path(), &rounded(RankRule::RankRatio(0.25), 4)), [8, 4, 0]);
     // A budget in steps of the multiple, and c, whose break-even is below one multiple, stays dense.
     let plan = plan(folder.path(), &rounded(RankRule::LayerKeep(0.6), 4)).unwrap();
-    assert!(plan.layers.iter().all(|layer| layer.rank % 4 == 0));
+    assert!(plan.layers.iter().all(|layer| layer.ranks.largest() % 4 == 0));
     assert_eq!(plan.layers.len(), 2);
     let energy = rounded(RankRule::Energy(0.9), 8);
     let spectral = folder_of_energy();
@@ -230,8 +231,12 @@ fn budgets_are_reached_to_within_a_step_on_every_fixture() {
                     };
                     let left = part * before as f64 - after as f64;
                     assert!(left >= 0.0, "{case}: exceeds by {}", -left);
-                    let step =
-                        plan.layers.iter().map(|l| l.unfolding.parameters_per_rank()).max().unwrap_or(0);
+                    let step = plan
+                        .layers
+                        .iter()
+                        .map(|l| l.format.unfolding().unwrap().parameters_per_rank())
+                        .max()
+                        .unwrap_or(0);
                     assert!(left < step as f64, "{case}: {left} left, a step is {step}");
                 }
             }
@@ -250,11 +255,11 @@ fn the_spectral_allocation_takes_rank_from_where_it_loses_least() {
     recipe.allocate = Allocate::Uniform;
     // 0.35 * 7200 = 2520 parameters, 21 ranks of 120.
     let uniform = plan(folder.path(), &recipe).unwrap();
-    assert_eq!(uniform.layers.iter().map(|l| l.rank).sum::<usize>(), 21);
-    assert!(uniform.layers.iter().all(|l| (10..=11).contains(&l.rank)));
+    assert_eq!(uniform.layers.iter().map(|l| l.ranks.largest()).sum::<usize>(), 21);
+    assert!(uniform.layers.iter().all(|l| (10..=11).contains(&l.ranks.largest())));
     recipe.allocate = Allocate::Spectral;
     let spectral = plan(folder.path(), &recipe).unwrap();
-    assert_eq!(spectral.layers.iter().map(|l| l.rank).collect::<Vec<_>>(), [1, 20]);
+    assert_eq!(spectral.layers.iter().map(|l| l.ranks.largest()).collect::<Vec<_>>(), [1, 20]);
 }
 
 #[test]
@@ -317,7 +322,7 @@ fn the_exact_least_part_is_reached() {
             panic!("{rows} rows")
         };
         let plan = plan(folder.path(), &of(RankRule::Keep(least)));
-        assert_eq!(plan.unwrap_or_else(|error| panic!("{rows} rows: {error}")).layers[0].rank, 1);
+        assert_eq!(plan.unwrap_or_else(|error| panic!("{rows} rows: {error}")).layers[0].ranks.largest(), 1);
     }
 }
 
@@ -345,6 +350,6 @@ fn the_uses_of_a_tied_weight_are_counted_once_each() {
     recipe.rules.push(Rule::new(RankRule::Keep(0.5)).target("one").unwrap());
     let plan = plan(folder.path(), &recipe).unwrap();
     // 2400 of 4800 pay for 12 ranks of 100 in both.
-    assert_eq!((plan.layers.len(), plan.layers[0].rank), (1, 12));
+    assert_eq!((plan.layers.len(), plan.layers[0].ranks.largest()), (1, 12));
     assert_eq!((plan.totals.parameters_before, plan.totals.parameters_after), (4800, 2400));
 }

@@ -2,7 +2,7 @@
 
 use fnl::decompose::Scheme;
 use fnl::linalg::SvdMethod;
-use fnl::plan::{Allocate, ConvScheme, Effect, OutputDtype, RankRule, Recipe, RecipeError, Save};
+use fnl::plan::{Allocate, ConvScheme, Effect, OutputDtype, RankRule, Recipe, RecipeError, Save, SchemeRule};
 
 const FULL: &str = r#"
 save = "collapsed"
@@ -55,7 +55,7 @@ fn every_key_is_read() {
     assert_eq!(selectors, expected);
     assert_eq!(
         (recipe.rules[1].scheme, recipe.rules[1].rank),
-        (Some(Scheme::Spatial), Some(RankRule::Energy(0.95)))
+        (Some(SchemeRule::Fixed(Scheme::Spatial)), Some(RankRule::Energy(0.95)))
     );
     assert_eq!(recipe.rules[2].rank, None);
     assert_eq!(recipe.rules[3].rank, Some(RankRule::Rank(17)));
@@ -132,7 +132,7 @@ fn a_rule_has_one_rank() {
     {
         let (_, message) = place(&format!("[[rule]]\n{text}"));
         assert!(
-            message.contains("a rule takes one of rank, rank_ratio, energy, keep, layer_keep"),
+            message.contains("a rule takes one of rank, ranks, rank_ratio, energy, keep, layer_keep"),
             "{message}"
         );
     }
@@ -154,10 +154,13 @@ fn what_contradicts_itself_is_refused_all_at_once() {
         ("round_to = 0\n", "round_to is 0, expected at least 1"),
         (
             "[[rule]]\ntargets = [\"a\"]\n",
-            "targets without a rank: one of rank, rank_ratio, energy, keep, layer_keep is needed",
+            "targets without a rank: one of rank, ranks, rank_ratio, energy, keep, layer_keep is needed",
         ),
         ("[[rule]]\n", "a rule says nothing"),
-        ("[[rule]]\nrank = 4\nscheme = \"matrix\"\n", "scheme is for convolutions: `spatial` or `channel`"),
+        (
+            "[[rule]]\nrank = 4\nscheme = \"matrix\"\n",
+            "scheme is for convolutions, `spatial` or `channel`, or of tensors",
+        ),
         (
             "[[rule]]\ntargets = [\"a\"]\nkeep = 0.5\n[[rule]]\nkeep = 0.6\n",
             "two rules say keep, which counts the whole checkpoint; layer_keep counts a rule's layers",

@@ -1,19 +1,20 @@
-use crate::decompose::Unfolding;
+use crate::decompose::{Format, Unfolding};
 use crate::layers::matrices::{Matrices, product_of, weight_of};
+use crate::layers::tensors::Factors;
 use crate::layers::{Operation, View};
 use candle_core::{Device, Result, Tensor};
 
 /// The dense weight that factors stand for: their product, in the weight's own layout.
 ///
-/// Inputs are the weights of a chain, two or three, as [`Unfolding::factor_shapes`] says.
+/// Inputs are the factors as they are stored, of the shapes that [`Format::factor_shapes`] says.
 #[derive(Clone, Debug)]
-pub struct Reconstruction(Unfolding);
+pub struct Reconstruction(Format);
 
 impl Reconstruction {
-    /// The weight of this unfolding.
+    /// The weight in this format.
     #[must_use]
-    pub fn new(unfolding: &Unfolding) -> Self {
-        Self(unfolding.clone())
+    pub fn new(format: &Format) -> Self {
+        Self(format.clone())
     }
 }
 
@@ -32,7 +33,10 @@ impl Operation for Reconstruction {
     }
 
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        weight_of(&self.0, &Matrices::of(&self.0, inputs)?.product()?)
+        match &self.0 {
+            Format::Matrix(unfolding) => weight_of(unfolding, &Matrices::of(unfolding, inputs)?.product()?),
+            Format::Tensor(of) => Factors::new(of, inputs)?.weight(),
+        }
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
@@ -48,27 +52,33 @@ impl Operation for Reconstruction {
         wanted: &[bool],
     ) -> Result<Vec<Option<Vec<f32>>>> {
         let factors: Vec<Tensor> = inputs.iter().map(tensor).collect::<Result<_>>()?;
-        let Matrices { a, m, b } = Matrices::of(&self.0, &factors)?;
-        let (a, b) = (a.contiguous()?, b.contiguous()?);
-        let g = product_of(&self.0, &tensor(&gradient)?)?;
-        let found = match m {
-            // dA = G Bt, dB = At G
-            None => Matrices { a: g.matmul(&b.t()?)?, m: None, b: a.t()?.matmul(&g)? },
-            // dA = G Bt Mt, dM = At G Bt, dB = Mt At G
-            Some(m) => {
-                let m = m.contiguous()?;
-                let (gb, ag) = (g.matmul(&b.t()?)?, a.t()?.matmul(&g)?);
-                Matrices { a: gb.matmul(&m.t()?)?, m: Some(a.t()?.matmul(&gb)?), b: m.t()?.matmul(&ag)? }
-            }
+        let stored = match &self.0 {
+            Format::Matrix(unfolding) => of_matrices(unfolding, &factors, &tensor(&gradient)?)?,
+            Format::Tensor(of) => Factors::new(of, &factors)?.gradients(&tensor(&gradient)?)?,
         };
-        let stored = found.factors(&self.0)?;
         stored.iter().zip(wanted).map(|(found, &wanted)| wanted.then(|| data(found)).transpose()).collect()
     }
 
     fn multiply_adds(&self, inputs: &[&[usize]]) -> u64 {
-        let rank = self.0.rank_of(inputs[0]).unwrap_or(0);
-        let last = self.0.groups() * self.0.rows() * self.0.cols() * rank;
-        let middle = if inputs.len() == 3 { self.0.groups() * self.0.rows() * rank * rank } else { 0 };
-        (last + middle) as u64
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|shape| shape.to_vec()).collect();
+        self.0.ranks_of(&shapes).map_or(0, |ranks| self.0.reconstruction_multiply_adds(&ranks))
     }
+}
+
+/// The gradients of the factors of matrices, from the weight's.
+fn of_matrices(unfolding: &Unfolding, factors: &[Tensor], gradient: &Tensor) -> Result<Vec<Tensor>> {
+    let Matrices { a, m, b } = Matrices::of(unfolding, factors)?;
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let g = product_of(unfolding, gradient)?;
+    let found = match m {
+        // dA = G Bt, dB = At G
+        None => Matrices { a: g.matmul(&b.t()?)?, m: None, b: a.t()?.matmul(&g)? },
+        // dA = G Bt Mt, dM = At G Bt, dB = Mt At G
+        Some(m) => {
+            let m = m.contiguous()?;
+            let (gb, ag) = (g.matmul(&b.t()?)?, a.t()?.matmul(&g)?);
+            Matrices { a: gb.matmul(&m.t()?)?, m: Some(a.t()?.matmul(&gb)?), b: m.t()?.matmul(&ag)? }
+        }
+    };
+    found.factors(unfolding)
 }

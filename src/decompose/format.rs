@@ -1,0 +1,574 @@
+use super::tensor::{self, CpOptions, DenseTensor};
+use super::weight::{error_of, ratio};
+use super::{
+    DecomposeError, Factor, Factored, Layout, Metric, Pairs, Ranks, Scheme, Tensorization, Unfolding,
+};
+use super::{factor_in, overcomplete};
+use crate::linalg::{self, Scalar, SvdOptions};
+use faer::{Mat, MatRef};
+
+/// Elements times components from which on alternating least squares takes fewer sweeps: a sweep takes about 10 ns for each.
+const LARGE: usize = 100_000_000;
+/// That many.
+const FEWER_SWEEPS: usize = 40;
+
+/// How a weight is factored: as matrices, or as a tensor.
+///
+/// # Examples
+///
+/// ```
+/// use fnl::decompose::{Format, FormatOptions, Layout, Pairs, Ranks, Scheme};
+///
+/// // A kernel whose taps are all the same is exact at rank one.
+/// let kernel: Vec<f32> = (0..4).flat_map(|channel| [channel as f32 + 1.0; 9]).collect();
+/// let format = Format::new(Layout::Conv2d, Scheme::Cp, &[2, 2, 3, 3], 1, &Pairs::default())?;
+/// let ranks = Ranks::from(2);
+/// let factored = format.factor(&kernel, &ranks, None, &FormatOptions::default())?;
+/// assert_eq!(factored.factors[1].shape, [2, 1, 3, 1]); // down, in as many groups as there are components
+/// let again = format.collapse(&factored.factors, 1)?;
+/// assert!(kernel.iter().zip(&again).all(|(x, y)| (x - y).abs() < 1e-4));
+/// # Ok::<(), fnl::decompose::DecomposeError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One matrix for each group, split in two or three.
+    Matrix(Unfolding),
+    /// A tensor.
+    Tensor(Tensorization),
+}
+
+/// How factors are found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FormatOptions {
+    /// Decompositions of matrices.
+    pub svd: SvdOptions,
+    /// What random numbers come from: further starts of `cp`, rows of wide factors.
+    pub seed: u64,
+}
+
+impl Format {
+    /// Describes how a weight of this layout and shape is factored by a scheme.
+    ///
+    /// Pairs are for tensors that are made of outputs and inputs taken apart; other formats don't look at them.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Unfolding::new`] and [`Tensorization::new`];
+    /// - [`DecomposeError::GroupedTensor`] for tensors of kernels in groups
+    pub fn new(
+        layout: Layout,
+        scheme: Scheme,
+        shape: &[usize],
+        groups: usize,
+        pairs: &Pairs,
+    ) -> Result<Self, DecomposeError> {
+        if !scheme.is_tensor() {
+            return Ok(Self::Matrix(Unfolding::new(layout, scheme, shape, groups)?));
+        }
+        if groups != 1 {
+            return Err(DecomposeError::GroupedTensor { scheme: scheme.name(), groups });
+        }
+        Ok(Self::Tensor(Tensorization::new(layout, scheme, shape, pairs)?))
+    }
+
+    /// The matrices, where it is those.
+    #[must_use]
+    pub fn unfolding(&self) -> Option<&Unfolding> {
+        match self {
+            Self::Matrix(unfolding) => Some(unfolding),
+            Self::Tensor(_) => None,
+        }
+    }
+
+    /// The weight's layout.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        match self {
+            Self::Matrix(unfolding) => unfolding.layout(),
+            Self::Tensor(tensor) => tensor.layout(),
+        }
+    }
+
+    /// The scheme: for one-dimensional kernels of two factors always `channel`.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::Matrix(unfolding) => unfolding.scheme(),
+            Self::Tensor(tensor) => tensor.scheme(),
+        }
+    }
+
+    /// The dense weight's stored shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Matrix(unfolding) => unfolding.shape(),
+            Self::Tensor(tensor) => tensor.shape(),
+        }
+    }
+
+    /// The number of groups, 1 except for grouped convolutions.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.unfolding().map_or(1, Unfolding::groups)
+    }
+
+    /// How outputs and inputs are taken apart, where they are.
+    #[must_use]
+    pub fn pairs(&self) -> Option<&[[usize; 2]]> {
+        match self {
+            Self::Matrix(_) => None,
+            Self::Tensor(tensor) => tensor.pairs(),
+        }
+    }
+
+    /// Whether the factors are a chain of layers, and not multiplied out before they run.
+    #[must_use]
+    pub fn is_chain(&self) -> bool {
+        match self {
+            Self::Matrix(_) => true,
+            Self::Tensor(tensor) => tensor.is_chain(),
+        }
+    }
+
+    /// Parameters of the dense weight.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// The largest ranks that are of use: at these the factors can be the weight itself.
+    #[must_use]
+    pub fn max_ranks(&self) -> Ranks {
+        match self {
+            Self::Matrix(unfolding) => unfolding.max_rank().into(),
+            Self::Tensor(tensor) => tensor.max_ranks(),
+        }
+    }
+
+    /// These ranks, none beyond the largest of its mode; one rank is one for every mode.
+    ///
+    /// # Errors
+    ///
+    /// - [`DecomposeError::RankCount`]: several ranks, but not one for each mode
+    pub fn ranks(&self, asked: &Ranks) -> Result<Ranks, DecomposeError> {
+        let most = self.max_ranks();
+        let (expected, found) = (most.values().len(), asked.values().len());
+        if found != expected && found != 1 {
+            return Err(DecomposeError::RankCount { expected, found });
+        }
+        let asked = most.map(|mode, most| asked.values()[if found == 1 { 0 } else { mode }].min(most));
+        Ok(self.attainable(&asked))
+    }
+
+    /// These ranks, as far as all of them together can be reached.
+    #[must_use]
+    pub fn attainable(&self, ranks: &Ranks) -> Ranks {
+        match self {
+            Self::Matrix(_) => *ranks,
+            Self::Tensor(tensor) => tensor.attainable(ranks),
+        }
+    }
+
+    /// The stored shapes of the factors, in their order.
+    #[must_use]
+    pub fn factor_shapes(&self, ranks: &Ranks) -> Vec<Vec<usize>> {
+        match self {
+            Self::Matrix(unfolding) => unfolding.factor_shapes(ranks.largest()),
+            Self::Tensor(tensor) => tensor.factor_shapes(ranks),
+        }
+    }
+
+    /// What the factors of a module are called: `MODULE.0.weight`, ..., or `MODULE.core_0`, ...
+    #[must_use]
+    pub fn factor_names(&self, module: &str) -> Vec<String> {
+        let names = match self {
+            Self::Matrix(unfolding) => {
+                (0..unfolding.factor_shapes(1).len()).map(|index| format!("{index}.weight")).collect()
+            }
+            Self::Tensor(tensor) => tensor.factor_names(),
+        };
+        names
+            .into_iter()
+            .map(|name| if module.is_empty() { name } else { format!("{module}.{name}") })
+            .collect()
+    }
+
+    /// What the bias of a module is called: that of a chain's last layer, or `MODULE.bias`.
+    #[must_use]
+    pub fn bias_name(&self, module: &str) -> String {
+        let last = self.factor_names("").len() - 1;
+        let own = if self.is_chain() { format!("{last}.bias") } else { "bias".to_owned() };
+        if module.is_empty() { own } else { format!("{module}.{own}") }
+    }
+
+    /// The ranks of factors of these shapes, if they are those of some ranks.
+    #[must_use]
+    pub fn ranks_of(&self, shapes: &[Vec<usize>]) -> Option<Ranks> {
+        match self {
+            Self::Matrix(unfolding) => {
+                let rank = unfolding.rank_of(shapes.first()?).filter(|&rank| rank > 0)?;
+                (unfolding.factor_shapes(rank) == shapes).then_some(rank.into())
+            }
+            Self::Tensor(tensor) => tensor.ranks_of(shapes),
+        }
+    }
+
+    /// Parameters of all factors.
+    #[must_use]
+    pub fn factored_parameters(&self, ranks: &Ranks) -> usize {
+        match self {
+            Self::Matrix(unfolding) => unfolding.factored_parameters(ranks.largest()),
+            Self::Tensor(tensor) => tensor.factored_parameters(ranks),
+        }
+    }
+
+    /// The largest rank, the same for every mode that has it, at which the factors are smaller than the weight; 0 if none is.
+    #[must_use]
+    pub fn break_even_rank(&self) -> usize {
+        match self {
+            Self::Matrix(unfolding) => unfolding.break_even_rank(),
+            Self::Tensor(_) => {
+                let most = self.max_ranks();
+                let smaller = |rank: usize| {
+                    let ranks = self.attainable(&most.map(|_, most| most.min(rank)));
+                    self.factored_parameters(&ranks) < self.parameters()
+                };
+                let (mut low, mut high) = (0, most.largest());
+                while low < high {
+                    let middle = low + (high - low).div_ceil(2);
+                    if smaller(middle) { low = middle } else { high = middle - 1 }
+                }
+                low
+            }
+        }
+    }
+
+    /// Multiply-adds of the dense layer, for each token or output position.
+    #[must_use]
+    pub fn multiply_adds(&self) -> usize {
+        if self.layout() == Layout::Embedding { 0 } else { self.parameters() }
+    }
+
+    /// Multiply-adds of the factors, for each token or output position of a layer of this stride.
+    #[must_use]
+    pub fn factored_multiply_adds(&self, ranks: &Ranks, stride: [usize; 2]) -> usize {
+        match self {
+            Self::Matrix(unfolding) => ranks.largest() * unfolding.multiply_adds_per_rank(stride[0]),
+            Self::Tensor(tensor) => tensor.multiply_adds(ranks, stride),
+        }
+    }
+
+    /// Multiply-adds of multiplying the factors out.
+    #[must_use]
+    pub fn reconstruction_multiply_adds(&self, ranks: &Ranks) -> u64 {
+        match self {
+            Self::Matrix(unfolding) => {
+                let (rows, cols, r) = (unfolding.rows(), unfolding.cols(), ranks.largest());
+                let middle = if unfolding.scheme() == Scheme::Deep { rows * r * r } else { 0 };
+                (unfolding.groups() * (rows * cols * r + middle)) as u64
+            }
+            Self::Tensor(tensor) => tensor.reconstruction_multiply_adds(ranks),
+        }
+    }
+
+    /// An upper estimate of the bytes that finding the factors takes beyond the weight.
+    #[must_use]
+    pub fn working_bytes(&self, ranks: &Ranks, item_bytes: usize, options: &SvdOptions) -> u64 {
+        match self {
+            Self::Matrix(unfolding) => {
+                let (rows, cols) = (unfolding.rows(), unfolding.cols());
+                linalg::working_bytes(rows, cols, ranks.largest(), item_bytes, options.method)
+            }
+            // The tensor in f64 in two orders, products of factors as large as it, the Gram matrices of its modes; of
+            // components also their Gram matrices, and the products of all modes but one with each other.
+            Self::Tensor(tensor) => {
+                let factors = tensor.factored_parameters(ranks);
+                let (modes, all) = (tensor.modes(), self.parameters());
+                let grams = modes.iter().map(|&n| n.min(all / n.max(1)).pow(2)).max().unwrap_or(0);
+                let largest = modes.iter().copied().max().unwrap_or(1);
+                let components = match tensor.scheme() {
+                    Scheme::Cp => 8 * ranks.largest().pow(2) + 2 * ranks.largest() * all / largest.max(1),
+                    _ => 0,
+                };
+                (8 * (6 * all + 4 * factors + 6 * grams + components)) as u64
+            }
+        }
+    }
+
+    /// What finding the factors takes, in no unit, for the order in which layers are taken.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        match self {
+            Self::Matrix(unfolding) => {
+                let (rows, cols) = (unfolding.rows(), unfolding.cols());
+                let small = rows.min(cols) as u64;
+                unfolding.groups() as u64 * small * small * rows.max(cols) as u64
+            }
+            Self::Tensor(tensor) => {
+                let largest = tensor.max_ranks().largest() as u64;
+                let sweeps = if tensor.scheme() == Scheme::TensorTrain { 1 } else { 8 };
+                sweeps * largest * self.parameters() as u64
+            }
+        }
+    }
+
+    /// Finds factors of these ranks that are near the weight, in a metric if there is one (of matrices only).
+    ///
+    /// Ranks of matrices may be beyond the largest: what they then are is [`overcomplete`]'s.
+    ///
+    /// # Errors
+    ///
+    /// - as [`factor`](super::factor) and [`factor_in`];
+    /// - [`DecomposeError::RankCount`] for ranks of another format
+    pub fn factor<T: Scalar>(
+        &self,
+        data: &[T],
+        ranks: &Ranks,
+        metric: Option<&Metric>,
+        options: &FormatOptions,
+    ) -> Result<Factored<T>, DecomposeError> {
+        match (self, metric) {
+            (Self::Matrix(unfolding), Some(metric)) => {
+                factor_in(metric, data, unfolding, ranks.largest(), &options.svd)
+            }
+            (Self::Matrix(unfolding), None) => {
+                overcomplete(data, unfolding, ranks.largest(), &options.svd, options.seed)
+            }
+            (Self::Tensor(tensor), _) => {
+                let ranks = self.ranks(ranks)?;
+                factor_tensor(tensor, data, &ranks, options)
+            }
+        }
+    }
+
+    /// Multiplies factors out to the dense weight, in its stored order.
+    ///
+    /// # Errors
+    ///
+    /// - [`DecomposeError::FactorShape`], [`DecomposeError::Length`]: factors that are not this weight's
+    pub fn collapse<T: Scalar>(
+        &self,
+        factors: &[Factor<T>],
+        threads: usize,
+    ) -> Result<Vec<T>, DecomposeError> {
+        match self {
+            Self::Matrix(unfolding) => unfolding.collapse(factors, threads),
+            Self::Tensor(tensor) => {
+                self.check(factors)?;
+                let wide: Vec<Factor<f64>> = factors.iter().map(widened).collect();
+                let dense = multiplied_out(tensor, &wide, threads);
+                Ok(stored_of(tensor, &dense))
+            }
+        }
+    }
+
+    /// `|W - W'| / |W|` of given factors; 0 for a zero weight that they match.
+    ///
+    /// # Errors
+    ///
+    /// - as [`Format::collapse`];
+    /// - [`DecomposeError::Length`] when the data is not the weight's
+    pub fn error_of<T: Scalar>(
+        &self,
+        data: &[T],
+        factors: &[Factor<T>],
+        threads: usize,
+    ) -> Result<f64, DecomposeError> {
+        let Self::Tensor(tensor) = self else {
+            let Self::Matrix(unfolding) = self else { return Ok(0.0) };
+            return error_of(data, unfolding, factors, threads);
+        };
+        self.check(factors)?;
+        let weight = tensor_of(tensor, data)?;
+        let wide: Vec<Factor<f64>> = factors.iter().map(widened).collect();
+        let dense = multiplied_out(tensor, &wide, threads);
+        let residual = weight.data.iter().zip(&dense.data).map(|(w, d)| (w - d) * (w - d)).sum();
+        Ok(ratio(residual, weight.norm_squared()))
+    }
+
+    /// The factors of the same weight in this layout, from those in another: a tied weight's.
+    ///
+    /// # Errors
+    ///
+    /// - [`DecomposeError::FactorShape`]: factors that are not the other's;
+    /// - [`DecomposeError::TransposedTensor`]: tensors of layouts that are each other's transposes
+    pub fn convert<T: Scalar>(
+        &self,
+        other: &Self,
+        factors: &[Factor<T>],
+    ) -> Result<Vec<Factor<T>>, DecomposeError> {
+        if let (Self::Matrix(own), Self::Matrix(other)) = (self, other) {
+            return own.convert_chain(other, factors);
+        }
+        let is_transposed = |format: &Self| format.layout() == Layout::TransposedLinear;
+        if is_transposed(self) != is_transposed(other) {
+            let (layout, other) = (self.layout().name(), other.layout().name());
+            return Err(DecomposeError::TransposedTensor { layout, other });
+        }
+        self.check(factors).map(|()| factors.to_vec())
+    }
+
+    fn check<T>(&self, factors: &[Factor<T>]) -> Result<(), DecomposeError> {
+        let found: Vec<Vec<usize>> = factors.iter().map(|factor| factor.shape.clone()).collect();
+        let ranks = self.ranks_of(&found).unwrap_or_else(|| self.max_ranks());
+        let expected = self.factor_shapes(&ranks);
+        for index in 0..expected.len().max(found.len()) {
+            let at = |shapes: &[Vec<usize>]| shapes.get(index).cloned().unwrap_or_default();
+            let (expected, found) = (at(&expected), at(&found));
+            if expected != found {
+                return Err(DecomposeError::FactorShape { index, expected, found });
+            }
+        }
+        for factor in factors {
+            let (expected, found) = (factor.shape.iter().product(), factor.data.len());
+            if expected != found {
+                return Err(DecomposeError::Length { shape: factor.shape.clone(), expected, found });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn widened<T: Scalar>(factor: &Factor<T>) -> Factor<f64> {
+    Factor { shape: factor.shape.clone(), data: factor.data.iter().map(|x| x.to_f64()).collect() }
+}
+
+/// The tensor of a stored weight.
+pub(super) fn tensor_of<T: Scalar>(
+    tensor: &Tensorization,
+    data: &[T],
+) -> Result<DenseTensor, DecomposeError> {
+    let (expected, found) = (tensor.shape().iter().product(), data.len());
+    if expected != found {
+        return Err(DecomposeError::Length { shape: tensor.shape().to_vec(), expected, found });
+    }
+    if let Some((at, value)) = data.iter().map(|x| x.to_f64()).enumerate().find(|(_, x)| !x.is_finite()) {
+        return Err(DecomposeError::NotFinite { index: index_in(tensor.shape(), at), value });
+    }
+    let (sizes, order) = tensor.axes();
+    let apart = DenseTensor::new(sizes, data.iter().map(|x| x.to_f64()).collect());
+    Ok(DenseTensor::new(tensor.modes(), apart.permuted(&order).data))
+}
+
+/// The stored weight of a tensor: what [`tensor_of`] undoes.
+fn stored_of<T: Scalar>(tensor: &Tensorization, dense: &DenseTensor) -> Vec<T> {
+    let (sizes, order) = tensor.axes();
+    let apart = DenseTensor::new(order.iter().map(|&axis| sizes[axis]).collect(), dense.data.clone());
+    let mut back = vec![0; order.len()];
+    for (place, &axis) in order.iter().enumerate() {
+        back[axis] = place;
+    }
+    apart.permuted(&back).data.into_iter().map(T::from_f64).collect()
+}
+
+fn index_in(shape: &[usize], mut at: usize) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (place, &size) in index.iter_mut().zip(shape).rev() {
+        (*place, at) = (at % size, at / size);
+    }
+    index
+}
+
+fn factor_tensor<T: Scalar>(
+    tensor: &Tensorization,
+    data: &[T],
+    ranks: &Ranks,
+    options: &FormatOptions,
+) -> Result<Factored<T>, DecomposeError> {
+    let weight = tensor_of(tensor, data)?;
+    let threads = options.svd.threads;
+    let (parts, error_squared, degeneracy) = match tensor.scheme() {
+        Scheme::Tucker => {
+            let found = tensor::tucker(&weight, &tensor.cut(), ranks.values(), threads)?;
+            (tucker_factors(tensor, &found.core, &found.factors), found.error_squared, None)
+        }
+        Scheme::Cp => {
+            let options = cp_options(weight.data.len(), ranks.largest(), options);
+            let found = tensor::cp(&weight, ranks.largest(), &options)?;
+            (cp_factors(&found.factors), found.error_squared, Some(found.degeneracy))
+        }
+        _ => {
+            let found = tensor::tensor_train(&weight, ranks.values(), threads)?;
+            (found.cores.into_iter().map(|core| core.data).collect(), found.error_squared, None)
+        }
+    };
+    let shapes = tensor.factor_shapes(ranks);
+    let narrow = |(shape, data): (Vec<usize>, Vec<f64>)| Factor {
+        shape,
+        data: data.into_iter().map(T::from_f64).collect(),
+    };
+    Ok(Factored {
+        factors: shapes.into_iter().zip(parts).map(narrow).collect(),
+        relative_error: ratio(error_squared, weight.norm_squared()),
+        path: None,
+        spectrum: None,
+        degeneracy,
+    })
+}
+
+/// Two starts of a hundred sweeps at most; one of fewer for kernels for which that would take minutes.
+fn cp_options(elements: usize, rank: usize, options: &FormatOptions) -> CpOptions {
+    let given = CpOptions { seed: options.seed, threads: options.svd.threads, ..CpOptions::default() };
+    if elements * rank > LARGE { CpOptions { restarts: 0, sweeps: FEWER_SWEEPS, ..given } } else { given }
+}
+
+fn row_major(matrix: MatRef<'_, f64>) -> Vec<f64> {
+    (0..matrix.nrows()).flat_map(|row| (0..matrix.ncols()).map(move |col| matrix[(row, col)])).collect()
+}
+
+/// The stored elements of Tucker's core and factors: a kernel's as a chain, inputs first.
+fn tucker_factors(tensor: &Tensorization, core: &DenseTensor, factors: &[Mat<f64>]) -> Vec<Vec<f64>> {
+    if let (true, [out, inner]) = (tensor.is_chain(), factors) {
+        let (first, last) = (row_major(inner.as_ref().transpose()), row_major(out.as_ref()));
+        return vec![first, core.data.clone(), last];
+    }
+    std::iter::once(core.data.clone())
+        .chain(factors.iter().map(|factor| row_major(factor.as_ref())))
+        .collect()
+}
+
+/// The stored elements of components `(out, in, down?, across)`: inputs, each axis, outputs.
+fn cp_factors(factors: &[Mat<f64>]) -> Vec<Vec<f64>> {
+    let inner = factors.iter().skip(1).map(|factor| row_major(factor.as_ref().transpose()));
+    inner.chain(factors.first().map(|out| row_major(out.as_ref()))).collect()
+}
+
+/// The tensor that stored factors stand for.
+fn multiplied_out(tensor: &Tensorization, factors: &[Factor<f64>], threads: usize) -> DenseTensor {
+    let rows = |factor: &Factor<f64>, rows: usize| {
+        MatRef::from_row_major_slice(&factor.data, rows, factor.data.len() / rows.max(1)).to_owned()
+    };
+    match (tensor.scheme(), tensor.is_chain()) {
+        (Scheme::Tucker, true) => {
+            let [inner, core, out] = [&factors[0], &factors[1], &factors[2]];
+            let core = DenseTensor::new(core.shape.clone(), core.data.clone());
+            let inner = rows(inner, inner.shape[0]).transpose().to_owned();
+            let wide = core.mode_product(0, rows(out, out.shape[0]).as_ref());
+            wide.mode_product(1, inner.as_ref())
+        }
+        (Scheme::Tucker, false) => {
+            let core = DenseTensor::new(factors[0].shape.clone(), factors[0].data.clone());
+            factors[1..].iter().enumerate().fold(core, |dense, (mode, factor)| {
+                dense.mode_product(mode, rows(factor, factor.shape[0]).as_ref())
+            })
+        }
+        (Scheme::Cp, _) => {
+            let (out, inner) = factors.split_last().map_or((&factors[0], &factors[..0]), |split| split);
+            let columns = inner.iter().map(|factor| rows(factor, factor.shape[0]).transpose().to_owned());
+            let all: Vec<Mat<f64>> = std::iter::once(rows(out, out.shape[0])).chain(columns).collect();
+            tensor::cp_to_dense(&all)
+        }
+        _ => {
+            let cores: Vec<DenseTensor> =
+                factors.iter().map(|core| DenseTensor::new(core.shape.clone(), core.data.clone())).collect();
+            tensor::tensor_train_to_dense(&cores, threads)
+        }
+    }
+}
+
+impl From<Unfolding> for Format {
+    fn from(unfolding: Unfolding) -> Self {
+        Self::Matrix(unfolding)
+    }
+}

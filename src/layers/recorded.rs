@@ -1,0 +1,53 @@
+use crate::checkpoint::ModuleRecord;
+use crate::decompose::{Format, Layout, Pairs, Ranks, Scheme};
+
+/// The format and the ranks of a module, as its record says them; or what is wrong with it.
+pub(crate) fn recorded(module: &ModuleRecord) -> Result<(Format, Ranks), String> {
+    let layout = Layout::from_name(&module.kind)
+        .ok_or_else(|| format!("kind `{}` is not known to this version", module.kind))?;
+    let format = format_of(module, layout, &module.shape, module.groups.unwrap_or(1))?;
+    let ranks = ranks_in(module, &format)?;
+    Ok((format, ranks))
+}
+
+/// The format that a record says, of a weight that is known from elsewhere.
+pub(super) fn format_of(
+    module: &ModuleRecord,
+    layout: Layout,
+    shape: &[usize],
+    groups: usize,
+) -> Result<Format, String> {
+    let scheme = Scheme::from_name(&module.scheme)
+        .ok_or_else(|| format!("scheme `{}` is not known to this version", module.scheme))?;
+    let pairs = if module.pairs.is_empty() { Pairs::default() } else { Pairs::Sizes(module.pairs.clone()) };
+    Format::new(layout, scheme, shape, groups, &pairs).map_err(|error| error.to_string())
+}
+
+/// The ranks that a record says, which are those of its format.
+pub(super) fn ranks_in(module: &ModuleRecord, format: &Format) -> Result<Ranks, String> {
+    let expected = format.max_ranks().values().len();
+    let ranks = if module.ranks.is_empty() {
+        Ok(Ranks::from(module.rank))
+    } else {
+        Ranks::new(&module.ranks).map_err(|error| error.to_string())
+    };
+    let ranks = ranks?;
+    if ranks.values().len() != expected || ranks.values().contains(&0) {
+        return Err(format!("ranks are {ranks}, expected {expected} of at least 1"));
+    }
+    Ok(ranks)
+}
+
+/// What a record says of a format and its ranks.
+pub(crate) fn record_of(format: &Format, ranks: &Ranks) -> ModuleRecord {
+    let several = if ranks.is_one() { Vec::new() } else { ranks.values().to_vec() };
+    ModuleRecord {
+        kind: format.layout().name().to_owned(),
+        scheme: format.scheme().name().to_owned(),
+        rank: ranks.largest(),
+        ranks: several,
+        pairs: format.pairs().unwrap_or_default().to_vec(),
+        shape: format.shape().to_vec(),
+        ..ModuleRecord::default()
+    }
+}

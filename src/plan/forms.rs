@@ -1,0 +1,187 @@
+//! The formats that a layer can have, and which of them loses least.
+
+use super::catalog::CatalogEntry;
+use super::error::PlanError;
+use super::layer::Alternative;
+use super::rank::{self, Step};
+use super::recipe::{ConvScheme, Recipe};
+use super::rule::{Rule, SchemeRule};
+use crate::decompose::{Curve, Format, Layout, Pairs, Point, Ranks, Scheme};
+
+/// A format of a layer and what the weight loses in it, where that was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Form {
+    pub(super) format: Format,
+    pub(super) curve: Option<Curve>,
+}
+
+/// A form's best ranks at no more than a cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ranked {
+    pub(super) form: usize,
+    pub(super) ranks: Ranks,
+    parameters: usize,
+    error_squared: f64,
+}
+
+/// All formats that a layer can have and that are compared, that of matrices first.
+///
+/// # Errors
+///
+/// - [`PlanError::OnlyCollapsed`], [`PlanError::Decompose`]: a weight that has none
+pub fn compared_formats(
+    entry: &CatalogEntry,
+    convolutions: ConvScheme,
+    pairs: &Pairs,
+) -> Result<Vec<Format>, PlanError> {
+    let rule = Rule { scheme: Some(SchemeRule::Auto), pairs: Some(pairs.clone()), ..Rule::default() };
+    let recipe = Recipe { conv_scheme: convolutions, rules: vec![rule], ..Recipe::default() };
+    of(entry, &recipe, 0)
+}
+
+/// The formats of a layer under a rule: the one that the rule gives, and, where they are to be compared, all others.
+pub(super) fn of(entry: &CatalogEntry, recipe: &Recipe, rule: usize) -> Result<Vec<Format>, PlanError> {
+    let Some(layout) = entry.kind.layout() else {
+        return Err(PlanError::OnlyCollapsed { tensor: entry.name.clone(), kind: entry.kind.name() });
+    };
+    let written = recipe.rules.get(rule);
+    let pairs = written.and_then(|rule| rule.pairs.clone()).unwrap_or_default();
+    let asked = written.and_then(|rule| rule.scheme);
+    let format = |scheme: Scheme| {
+        Format::new(layout, scheme, &entry.shape, entry.groups, &pairs)
+            .map_err(|source| PlanError::Decompose { tensor: entry.name.clone(), source })
+    };
+    let first = match asked {
+        Some(SchemeRule::Fixed(scheme)) => scheme_of(layout, entry, Some(scheme), recipe.conv_scheme),
+        _ => scheme_of(layout, entry, None, recipe.conv_scheme),
+    };
+    let mut formats = vec![format(first)?];
+    if asked == Some(SchemeRule::Auto) {
+        let has =
+            |scheme: &Scheme| *scheme != first && *scheme != Scheme::Deep && applies(*scheme, layout, entry);
+        let others = Scheme::ALL.into_iter().filter(has);
+        // What cannot take the weight apart is no format of it.
+        formats.extend(
+            others.filter_map(|scheme| Format::new(layout, scheme, &entry.shape, entry.groups, &pairs).ok()),
+        );
+    }
+    Ok(formats)
+}
+
+/// The scheme of a layer of this kind where that one is asked for.
+fn scheme_of(
+    layout: Layout,
+    entry: &CatalogEntry,
+    asked: Option<Scheme>,
+    of_convolutions: ConvScheme,
+) -> Scheme {
+    let convolution = match of_convolutions {
+        ConvScheme::Spatial => Scheme::Spatial,
+        ConvScheme::Channel => Scheme::Channel,
+    };
+    match asked {
+        Some(Scheme::Deep) => Scheme::Deep,
+        // A kernel of one tap is a matrix, and the components of a matrix are its singular vectors.
+        Some(scheme) if scheme.is_tensor() && applies(scheme, layout, entry) => scheme,
+        Some(scheme) if layout.is_convolution() && scheme.is_tensor() => Scheme::Channel,
+        Some(scheme) if layout.is_convolution() && scheme != Scheme::Matrix => scheme,
+        _ if layout.is_convolution() => convolution,
+        _ => Scheme::Matrix,
+    }
+}
+
+/// Whether a layer has a format of this scheme that is not another's.
+fn applies(scheme: Scheme, layout: Layout, entry: &CatalogEntry) -> bool {
+    let taps: usize = entry.shape.iter().skip(2).product();
+    let kernel = layout.is_convolution() && taps > 1;
+    match scheme {
+        Scheme::Matrix => !layout.is_convolution(),
+        Scheme::Spatial => layout == Layout::Conv2d && taps > 1,
+        Scheme::Channel => layout.is_convolution(),
+        Scheme::Cp => kernel && entry.groups == 1,
+        Scheme::Tucker => (kernel && entry.groups == 1) || !layout.is_convolution(),
+        Scheme::TensorTrain => entry.groups == 1,
+        Scheme::Deep => true,
+    }
+}
+
+/// The steps of forms together: each the best at its cost, where errors count.
+pub(super) fn steps(forms: &[Form], round_to: usize, by_error: bool) -> Vec<Step> {
+    let of_form = |(index, form): (usize, &Form)| {
+        rank::steps(index, &form.format, form.curve.as_ref().filter(|_| by_error), round_to)
+    };
+    let mut all: Vec<Step> = forms.iter().enumerate().flat_map(of_form).collect();
+    if forms.len() < 2 {
+        return all;
+    }
+    all.sort_by(|a, b| {
+        a.parameters.cmp(&b.parameters).then(a.error.total_cmp(&b.error)).then(a.form.cmp(&b.form))
+    });
+    let mut kept: Vec<Step> = Vec::new();
+    for step in all {
+        if kept.last().is_none_or(|last| step.parameters > last.parameters && step.error < last.error) {
+            kept.push(step);
+        }
+    }
+    kept
+}
+
+/// What a form must not exceed of what another one costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) parameters: bool,
+    pub(super) macs: bool,
+}
+
+/// All forms that can be compared, at no more than what the chosen one costs: the best first.
+pub(super) fn compared(
+    forms: &[Form],
+    chosen: usize,
+    ranks: &Ranks,
+    limit: Limit,
+    stride: [usize; 2],
+) -> Vec<Ranked> {
+    let cost = |format: &Format, ranks: &Ranks| {
+        (format.factored_parameters(ranks), format.factored_multiply_adds(ranks, stride))
+    };
+    let most = cost(&forms[chosen].format, ranks);
+    let best = |(form, Form { format, curve }): (usize, &Form)| {
+        let within = |point: &&Point| {
+            let (parameters, macs) = cost(format, &point.ranks);
+            (!limit.parameters || parameters <= most.0) && (!limit.macs || macs <= most.1)
+        };
+        let points = curve.as_ref()?.points.iter().filter(within);
+        let best = points.min_by(|a, b| a.error_squared.total_cmp(&b.error_squared))?;
+        let Point { ranks, parameters, error_squared } = *best;
+        Some(Ranked { form, ranks, parameters, error_squared })
+    };
+    let mut ranked: Vec<Ranked> = forms.iter().enumerate().filter_map(best).collect();
+    ranked.sort_by(|a, b| a.error_squared.total_cmp(&b.error_squared).then(a.form.cmp(&b.form)));
+    ranked
+}
+
+/// The forms that were not chosen, as they are reported.
+pub(super) fn alternatives(
+    forms: &[Form],
+    chosen: usize,
+    ranks: &Ranks,
+    limit: Limit,
+    stride: [usize; 2],
+) -> Vec<Alternative> {
+    if forms.len() < 2 {
+        return Vec::new();
+    }
+    let others =
+        compared(forms, chosen, ranks, limit, stride).into_iter().filter(|other| other.form != chosen);
+    let alternative = |other: Ranked| {
+        let format = &forms[other.form].format;
+        Alternative {
+            scheme: format.scheme(),
+            ranks: other.ranks,
+            parameters: other.parameters as u64,
+            multiply_adds: format.factored_multiply_adds(&other.ranks, stride) as u64,
+            relative_error: other.error_squared.sqrt(),
+        }
+    };
+    others.map(alternative).collect()
+}

@@ -1,0 +1,171 @@
+//! Tensors on the command line: from a dense checkpoint to its factors, and back.
+
+use crate::harness::{Place, fixture, header, shapes};
+use crate::training_scene::Scene;
+use serde_json::Value;
+
+const TENSORS: [&str; 3] = ["tucker", "cp", "tensor-train"];
+
+fn layers(report: &Value) -> Vec<Value> {
+    report["layers"].as_array().expect("layers").clone()
+}
+
+#[test]
+fn every_format_is_verified_collapsed_and_evaluated() {
+    let (place, dense) = (Place::new(), fixture("resnet20-cifar10.safetensors"));
+    let pictures = format!("cifar10:{}", fixture("cifar10-500"));
+    for scheme in TENSORS {
+        let (factored, collapsed) = (format!("{scheme}.safetensors"), format!("{scheme}-dense.safetensors"));
+        let flags = ["--layer-keep=0.5", "--scheme", scheme, "--json", "-q", "--out", &factored];
+        let report = place.run([dense.as_str()].into_iter().chain(flags)).exits(0).json();
+        let written = shapes(&place.read(&factored));
+        for layer in layers(&report).iter().filter(|layer| layer["scheme"] == scheme) {
+            let name = layer["layer"].as_str().expect("a name");
+            assert_eq!(
+                written.contains_key(&format!("{name}.core_0")),
+                scheme == "tensor-train",
+                "{written:?}"
+            );
+            let parts = written.iter().filter(|(key, _)| key.starts_with(&format!("{name}.")));
+            let parameters: usize = parts.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+            assert_eq!(layer["parameters_after"], parameters);
+            assert_eq!(layer.get("degeneracy").is_some(), scheme == "cp");
+        }
+        assert!(layers(&report).iter().any(|layer| layer["scheme"] == scheme));
+        place.run(["verify", &factored, "--against", &dense, "-q"]).exits(0).stdout_has("all hold");
+        place.run(["collapse", &factored, "--out", &collapsed, "-q"]).exits(0);
+        let accuracy = |checkpoint: &str| {
+            let found =
+                place.run(["evaluate", checkpoint, "--data", &pictures, "--json", "-q"]).exits(0).json();
+            found["evaluation"]["loss"].as_f64().or(found["loss"].as_f64()).expect("a loss")
+        };
+        let (chain, product) = (accuracy(&factored), accuracy(&collapsed));
+        assert!((chain - product).abs() < 1e-4 * product, "{scheme}: {chain} {product}");
+        place.run(["inspect", &factored, "-q"]).exits(0).stdout_has("factored checkpoint");
+    }
+}
+
+#[test]
+fn linear_layers_and_embeddings_are_tensors_too() {
+    let (place, dense) = (Place::new(), fixture("tiny-bert"));
+    for scheme in ["tucker", "tensor-train"] {
+        let flags =
+            ["--rank=3", "--scheme", scheme, "--target=**.self.*", "--target=**.word_embeddings", "-q"];
+        let out = ["--json", "--out", scheme];
+        let report = place.run([dense.as_str()].into_iter().chain(flags).chain(out)).exits(0).json();
+        assert!(layers(&report).len() > 2);
+        assert!(layers(&report).iter().all(|layer| layer["scheme"] == scheme));
+        let file = place.read(&format!("{scheme}/model.safetensors"));
+        let names = shapes(&file);
+        let query = "bert.encoder.layer.0.attention.self.query";
+        assert!(names.contains_key(&format!("{query}.bias")), "{names:?}");
+        let record = header(&file).0["__metadata__"]["factorization"].as_str().map(str::to_owned);
+        let record: Value = serde_json::from_str(&record.expect("a record")).expect("JSON");
+        assert_eq!(record["modules"][query]["pairs"].as_array().map(Vec::len), Some(2));
+        place.run(["verify", scheme, "--against", &dense, "-q"]).exits(0).stdout_has("all hold");
+        let collapsed = format!("{scheme}-dense");
+        place.run(["collapse", scheme, "--out", &collapsed, "-q"]).exits(0);
+        assert!(
+            shapes(&place.read(&format!("{collapsed}/model.safetensors")))
+                .contains_key(&format!("{query}.weight"))
+        );
+    }
+}
+
+#[test]
+fn auto_takes_what_loses_least_and_says_what_comes_next() {
+    let (place, dense) = (Place::new(), fixture("tiny-resnet.safetensors"));
+    for rule in ["--layer-keep=0.4", "--rank=3", "--energy=0.8"] {
+        for objective in ["parameters", "macs"] {
+            let flags = [rule, "--scheme=auto", "--objective", objective, "--dry-run", "-q"];
+            let report = place.run([dense.as_str(), "--json"].into_iter().chain(flags)).exits(0).json();
+            assert!(!layers(&report).is_empty(), "{rule} {objective}");
+            for layer in layers(&report) {
+                let error = layer["relative_error"].as_f64().expect("an error");
+                let others = layer["alternatives"].as_array().expect("others").clone();
+                assert!(!others.is_empty());
+                let (cost, after) = match objective {
+                    "macs" => ("multiply_adds", "multiply_adds_after"),
+                    _ => ("parameters", "parameters_after"),
+                };
+                for other in others {
+                    // what is chosen is the first of all that cost no more than the rule's own format
+                    assert!(other["relative_error"].as_f64().expect("an error") >= error - 1e-9, "{layer}");
+                    assert!(
+                        rule != "--layer-keep=0.4"
+                            || objective == "macs"
+                            || other[cost].as_u64() <= layer[after].as_u64()
+                    );
+                }
+            }
+            place.run([dense.as_str()].into_iter().chain(flags)).exits(0).stdout_has("next best");
+        }
+    }
+}
+
+#[test]
+fn inspect_compares_formats() {
+    let (place, dense) = (Place::new(), fixture("tiny-resnet.safetensors"));
+    let run = place.run(["inspect", &dense, "--formats", "--report", "formats.html", "-q"]).exits(0);
+    let run = run.stdout_has("tensor-train").stdout_has("errors to expect");
+    drop(run);
+    let page = place.text("formats.html");
+    assert!(page.contains("layer3.0.conv2") && page.contains("<svg") && page.contains("tucker"));
+    let report = place.run(["inspect", &dense, "--formats", "--json", "-q"]).exits(0).json();
+    let conv =
+        layers(&report).into_iter().find(|layer| layer["layer"] == "layer3.0.conv2").expect("the layer");
+    let schemes: Vec<&str> = conv["formats"]
+        .as_array()
+        .expect("formats")
+        .iter()
+        .filter_map(|format| format["scheme"].as_str())
+        .collect();
+    assert_eq!(schemes, ["spatial", "channel", "tucker", "cp", "tensor-train"]);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let (place, dense) = (Place::new(), fixture("tiny-resnet.safetensors"));
+    let cases: [(i32, &[&str], &str); 8] = [
+        (1, &["--rank=2", "--objective=macs"], "it needs scheme `auto`"),
+        (1, &["--rank=2", "--pairs=3"], "they need scheme `tensor-train`, `tucker` or `auto`"),
+        (1, &["--rank=2,3"], "they need scheme `tucker` or `tensor-train`"),
+        (1, &["--rank=2,3,4", "--scheme=tucker"], "found 3 ranks, expected 2"),
+        (1, &["--rank=2", "--scheme=tensor-train", "--pairs=3x5,7x2"], "do not make up"),
+        (1, &["--rank=2", "--scheme=deep"], "scheme `deep`"),
+        (2, &["--rank=2", "--scheme=tensor-train", "--pairs=3y5"], "pairs such as 8x4,8x16"),
+        (2, &["--rank=2,0", "--scheme=tucker"], "invalid value '2,0'"),
+    ];
+    for (code, flags, message) in cases {
+        let arguments =
+            [dense.as_str(), "--out=out.safetensors", "-q"].into_iter().chain(flags.iter().copied());
+        place.run(arguments).exits(code).stderr_has(message);
+        assert!(!place.join("out.safetensors").exists());
+    }
+}
+
+#[test]
+fn tensors_are_trained_resumed_and_collapsed() {
+    let scene = Scene::new();
+    for scheme in TENSORS {
+        let flags = ["finetune", "dense.safetensors", "--layer-keep=0.5", "--scheme", scheme];
+        let whole = format!("{scheme}-whole");
+        scene.trains(&[&flags[..], &["--epochs=2"]].concat(), &whole);
+        let report: Value =
+            serde_json::from_str(&scene.place.text(&format!("{whole}/report.json"))).expect("JSON");
+        let norms = report["epochs"][2]["layers"].as_array().expect("layers").clone();
+        assert!(norms.iter().all(|layer| layer["norm"].as_f64().is_some_and(|norm| norm > 0.0)), "{norms:?}");
+        let collapsed = format!("{scheme}-collapsed");
+        scene.trains(&[&flags[..], &["--epochs=2", "--save=collapsed"]].concat(), &collapsed);
+        let loss = |folder: &str| scene.evaluated(&format!("{folder}/model.safetensors"));
+        let (factored, dense) = (loss(&whole), loss(&collapsed));
+        assert_eq!(factored["accuracy"], dense["accuracy"], "{scheme}");
+        // from scratch, each factor at random
+        let scratch = format!("{scheme}-scratch");
+        let flags = ["train", "--arch=resnet8", "--layer-keep=0.5", "--allocate=uniform", "--scheme", scheme];
+        scene.trains(
+            &[&flags[..], &["--init=default", "--epochs=1", "--factor-decay=weight"]].concat(),
+            &scratch,
+        );
+    }
+}
