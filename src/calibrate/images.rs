@@ -1,6 +1,6 @@
 use super::collector::Collector;
+use super::run::CalibrationRun;
 use super::statistics::Statistics;
-use super::text::CalibrationProgress;
 use crate::data::{DataError, Loader};
 use crate::layers::{Statistics as Normalized, Tape, initial};
 use crate::models::Network;
@@ -20,7 +20,7 @@ pub enum CalibrationError {
 }
 
 /// Runs a network over pictures, the first `images` of a loader's epoch, and sums up what goes into its dense layers; with
-/// `gradients` also what their outputs mean to what the network says.
+/// gradients also what their outputs mean to what the network says.
 ///
 /// Batch normalization has its running statistics. What the network says of a picture is its logits, but for what all of them
 /// have in common; the gradients have their squared change on average. (Of labels drawn from the logits' distribution they would
@@ -39,12 +39,11 @@ pub fn calibrate_images(
     network: &Network,
     loader: &Loader,
     images: usize,
-    gradients: bool,
-    seed: u64,
-    threads: usize,
-    progress: &dyn CalibrationProgress,
+    run: &CalibrationRun<'_>,
 ) -> Result<Statistics, CalibrationError> {
-    let collector = Rc::new(Collector::new(network.layers(), &|_| true, seed, threads));
+    let CalibrationRun { gradients, seed, threads, progress, .. } = *run;
+    let wanted = |layer: &str| run.wants(layer);
+    let collector = Rc::new(Collector::new(network.layers(), &wanted, seed, threads));
     let mut samples = 0;
     let batches = images.div_ceil(loader.options().batch_size);
     for batch in loader.epoch(0, 0).take(batches) {

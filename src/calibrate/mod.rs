@@ -8,6 +8,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `collector` | sums while a computation runs |
+//! | `run` | how a network is run over samples |
 //! | `patches` | what a convolution sees, at some of its positions |
 //! | `statistics` | the sums, in memory and in a file, and what follows from them |
 //! | `text`, `images` | running over texts, and over pictures |
@@ -15,9 +16,11 @@
 mod collector;
 mod images;
 mod patches;
+mod run;
 mod statistics;
 mod text;
 
 pub use images::{CalibrationError, calibrate_images};
+pub use run::{CalibrationProgress, CalibrationRun};
 pub use statistics::{Damping, Moments, Statistics, StatisticsError};
-pub use text::{CalibrationProgress, calibrate_text};
+pub use text::calibrate_text;

@@ -1,4 +1,5 @@
 use super::collector::Collector;
+use super::run::CalibrationRun;
 use super::statistics::Statistics;
 use crate::data::{token_batches, token_batches_within};
 use crate::layers::{Tape, initial};
@@ -11,13 +12,7 @@ use std::rc::Rc;
 /// Scores of the vocabulary that are held at once, where their gradients are wanted, unless one sequence has more.
 const SCORES: usize = 1 << 25;
 
-/// Hears how many of a calibration's tokens, or pictures, have been run.
-pub trait CalibrationProgress {
-    /// So many more.
-    fn ran(&self, samples: usize);
-}
-
-/// Runs a network over sequences and sums up what goes into its dense layers; with `gradients` also what their outputs mean to
+/// Runs a network over sequences and sums up what goes into its dense layers; with gradients also what their outputs mean to
 /// what the network says.
 ///
 /// What it says is, by the heads that the checkpoint has: a distribution over the vocabulary for each token or over classes
@@ -34,12 +29,11 @@ pub trait CalibrationProgress {
 pub fn calibrate_text(
     network: &TextNetwork,
     sequences: &[Vec<u32>],
-    gradients: bool,
-    seed: u64,
-    threads: usize,
-    progress: &dyn CalibrationProgress,
+    run: &CalibrationRun<'_>,
 ) -> Result<Statistics> {
-    let collector = Rc::new(Collector::new(network.layers(), &|_| true, seed, threads));
+    let CalibrationRun { gradients, seed, threads, progress, .. } = *run;
+    let wanted = |layer: &str| run.wants(layer);
+    let collector = Rc::new(Collector::new(network.layers(), &wanted, seed, threads));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut samples, mut tokens) = (0, 0);
     // Scores of a large vocabulary and their gradients are what takes most memory.

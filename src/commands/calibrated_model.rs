@@ -1,13 +1,13 @@
 //! A network of either kind and the samples that it is calibrated on.
 
 use super::{CommandError, networks};
-use crate::calibrate::{CalibrationProgress, Statistics, calibrate_images, calibrate_text};
+use crate::calibrate::{CalibrationRun, Statistics, calibrate_images, calibrate_text};
 use crate::checkpoint::Checkpoint;
 use crate::data::{
     DataSource, Loader, LoaderOptions, Material, Split, TextSource, TextTokenizer, WINDOW, fingerprint_of,
     sample, windows,
 };
-use crate::layers::{Execution, State};
+use crate::layers::{Execution, LayerEntry, State};
 use crate::models::{Architecture, Network, TextConfig, TextNetwork};
 use crate::plan::CalibrationRule;
 use candle_core::Device;
@@ -95,20 +95,22 @@ impl CalibratedModel {
         }
     }
 
+    /// The network's layers, in the order in which it was built.
+    pub(super) fn layers(&self) -> &[LayerEntry] {
+        match self {
+            Self::Text { network, .. } => network.layers(),
+            Self::Images { network, .. } => network.layers(),
+        }
+    }
+
     /// Runs the network over the samples.
-    pub(super) fn run(
-        &self,
-        gradients: bool,
-        seed: u64,
-        threads: usize,
-        progress: &dyn CalibrationProgress,
-    ) -> Result<Statistics, CommandError> {
+    pub(super) fn run(&self, run: &CalibrationRun<'_>) -> Result<Statistics, CommandError> {
         match self {
             Self::Text { network, samples: Some((sequences, _)) } => {
-                Ok(calibrate_text(network, sequences, gradients, seed, threads, progress)?)
+                Ok(calibrate_text(network, sequences, run)?)
             }
             Self::Images { network, samples: Some((loader, count, _)) } => {
-                Ok(calibrate_images(network, loader, *count, gradients, seed, threads, progress)?)
+                Ok(calibrate_images(network, loader, *count, run)?)
             }
             _ => Err(CommandError::Usage("there is nothing to calibrate on".to_owned())),
         }

@@ -1,14 +1,16 @@
 //! What a model does with data, collected or read before its layers are factored.
 
 use super::calibrated_model::CalibratedModel;
-use super::{CommandError, side_files};
-use crate::calibrate::{CalibrationProgress, Damping, Statistics, StatisticsError};
+use super::{CommandError, sequential, side_files};
+use crate::calibrate::{CalibrationProgress, CalibrationRun, Damping, Statistics, StatisticsError};
 use crate::checkpoint::{Checkpoint, OutputOptions, Staging};
 use crate::data::Material;
 use crate::decompose::{Method, Metric};
 use crate::layers::{State, keep_freed_memory};
 use crate::models::Architecture;
-use crate::plan::{CalibrationRule, LayerEvent, Limits, Plan, PlanOptions, Progress, Recipe, Stage};
+use crate::plan::{
+    CalibrationInputs, CalibrationRule, LayerEvent, Limits, Plan, PlanOptions, Progress, Recipe, Stage,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -48,6 +50,9 @@ pub(super) struct Calibration {
 /// A metric for each layer that was reached, and the recipe's word on how they came about.
 pub(super) struct Calibrated {
     pub(super) metrics: BTreeMap<String, Metric>,
+    /// The model, where factors are made for what its layers see once others are factored.
+    model: Option<CalibratedModel>,
+    limits: Limits,
     pub(super) rule: CalibrationRule,
     /// Seconds that the model was run.
     pub(super) elapsed_secs: f64,
@@ -95,6 +100,11 @@ impl Calibration {
                 return Err(StatisticsError::NoGradients { path: path.clone() }.into());
             }
         }
+        if rule.inputs == CalibrationInputs::Compressed && model.samples().is_none() {
+            let problem = "inputs of factored layers come from running the model: they need --calibrate DATA"
+                .to_owned();
+            return Err(CommandError::Usage(problem));
+        }
         let read = read.map(|(_, statistics)| statistics);
         Ok(Self { model, fingerprint, read, options: options.clone(), rule, method })
     }
@@ -115,14 +125,17 @@ impl Calibration {
                 keep_freed_memory();
                 let heard = Heard { progress, what, start };
                 progress.begin(Stage::Calibrating, samples, samples as u64);
-                let found = model.run(method == Method::Fisher, rule.seed, limits.threads, &heard);
+                let mut run = CalibrationRun::new(&heard);
+                (run.gradients, run.seed, run.threads) =
+                    (method == Method::Fisher, rule.seed, limits.threads);
+                let found = model.run(&run);
                 progress.end();
                 let data = model.data().unwrap_or_default().to_owned();
                 found?.named(fingerprint, data)
             }
             (None, None) => return Err(CommandError::Usage("there is nothing to calibrate on".to_owned())),
         };
-        drop(model);
+        let model = (rule.inputs == CalibrationInputs::Compressed).then_some(model);
         let elapsed_secs = start.elapsed().as_secs_f64();
         if let Some(path) = &options.save {
             statistics.write(path, options.overwrite)?;
@@ -130,7 +143,7 @@ impl Calibration {
         rule.data = Some(statistics.data.clone());
         let damping = Damping { inputs: rule.input_damping, outputs: rule.output_damping };
         let metrics = statistics.metrics(method, damping);
-        Ok(Calibrated { metrics, rule, elapsed_secs })
+        Ok(Calibrated { metrics, model, limits, rule, elapsed_secs })
     }
 }
 
@@ -161,25 +174,28 @@ pub(super) fn plan(
     calibrated: Option<Calibrated>,
     progress: &dyn Progress,
 ) -> Result<Plan, CommandError> {
-    let Some(Calibrated { metrics, rule, .. }) = calibrated else {
+    let Some(Calibrated { metrics, model, limits, rule, .. }) = calibrated else {
         return Ok(Plan::new(checkpoint, recipe, plan_options, progress)?);
     };
-    let recipe = Recipe { calibration: Some(rule), ..recipe.clone() };
-    let plan = Plan::in_metrics(checkpoint, &recipe, plan_options, &metrics, progress)?;
+    let recipe = Recipe { calibration: Some(rule.clone()), ..recipe.clone() };
+    let mut plan = Plan::in_metrics(checkpoint, &recipe, plan_options, &metrics, progress)?;
     let unknown: Vec<&str> =
         plan.layers.iter().filter(|layer| layer.metric.is_none()).map(|layer| layer.layer.as_str()).collect();
     if !unknown.is_empty() {
         let layers = unknown.join(", ");
         progress.warn(&format!("calibration says nothing of {layers}: factored as without it"));
     }
+    if let Some(model) = model {
+        sequential::refine(&mut plan, &model, &rule, limits, progress)?;
+    }
     Ok(plan)
 }
 
 /// Passes on how many samples were run.
-struct Heard<'a> {
-    progress: &'a dyn Progress,
-    what: &'static str,
-    start: Instant,
+pub(super) struct Heard<'a> {
+    pub(super) progress: &'a dyn Progress,
+    pub(super) what: &'static str,
+    pub(super) start: Instant,
 }
 
 impl CalibrationProgress for Heard<'_> {

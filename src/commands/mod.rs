@@ -22,6 +22,7 @@ mod networks;
 mod preparation;
 mod recalibrate;
 mod run_file;
+mod sequential;
 mod side_files;
 mod text_fresh;
 mod text_networks;

@@ -218,6 +218,15 @@ fn convolutional_networks_are_run_over_pictures() {
     assert!(report["totals"]["calibration_secs"].as_f64().unwrap() > 0.0);
     let layers = report["layers"].as_array().unwrap();
     assert!(layers.iter().all(|layer| layer["scheme"] == "spatial" && layer["output_error"].is_f64()));
+    // Factors for what layers see once others are factored are others, and repeat themselves.
+    for name in ["seen.safetensors", "seen-again.safetensors"] {
+        let (code, _, stderr) = again(&["--calibrate", &data, "--calibration-inputs", "compressed"], name);
+        assert_eq!(code, 0, "{stderr}");
+    }
+    assert!(bytes("first.safetensors") != bytes("seen.safetensors"));
+    assert!(bytes("seen-again.safetensors") == bytes("seen.safetensors"));
+    let (code, _, stderr) = again(&["--calibration-inputs", "compressed"], "refused.safetensors");
+    assert!(code == 1 && stderr.contains("they need --calibrate DATA"), "{stderr}");
     for (flags, code, expected) in [
         (&["--calibrate", &data, "--calibration-images", "31"][..], 1, "of another choice of samples"),
         (&["--calibrate", &data, "--calibration-tokens", "31"], 2, "says nothing of pictures"),

@@ -1,6 +1,6 @@
 use crate::networks::{bert, llama, network, sequences};
 use candle_core::{Result, Tensor};
-use fnl::calibrate::{CalibrationProgress, Damping, Statistics, calibrate_text};
+use fnl::calibrate::{CalibrationProgress, CalibrationRun, Damping, Statistics, calibrate_text};
 use fnl::decompose::Method;
 use fnl::layers::Tape;
 use fnl::models::{TextNetwork, Tokens};
@@ -15,14 +15,17 @@ impl CalibrationProgress for Counted {
 }
 
 fn run(network: &TextNetwork, gradients: bool, threads: usize) -> Statistics {
-    calibrate_text(network, &sequences(40), gradients, 0, threads, &Counted(Cell::new(0))).unwrap()
+    let counted = Counted(Cell::new(0));
+    let mut run = CalibrationRun::new(&counted);
+    (run.gradients, run.threads) = (gradients, threads);
+    calibrate_text(network, &sequences(40), &run).unwrap()
 }
 
 #[test]
 fn layers_with_one_input_share_it_and_every_token_counts() {
     let network = network(&bert(), 1);
     let counted = Counted(Cell::new(0));
-    let found = calibrate_text(&network, &sequences(40), false, 0, 1, &counted).unwrap();
+    let found = calibrate_text(&network, &sequences(40), &CalibrationRun::new(&counted)).unwrap();
     let tokens: usize = sequences(40).iter().map(Vec::len).sum();
     assert_eq!((counted.0.get(), found.tokens, found.samples), (tokens, tokens as u64, 40));
     let input = |layer: &str| found.input(&format!("bert.encoder.layer.1.{layer}")).unwrap();
@@ -40,7 +43,10 @@ fn layers_with_one_input_share_it_and_every_token_counts() {
 #[test]
 fn errors_in_the_metric_are_about_what_the_network_loses() -> Result<()> {
     let plain = network(&bert(), 1);
-    let statistics = calibrate_text(&plain, &sequences(400), true, 0, 2, &Counted(Cell::new(0)))?;
+    let counted = Counted(Cell::new(0));
+    let mut run = CalibrationRun::new(&counted);
+    (run.gradients, run.threads) = (true, 2);
+    let statistics = calibrate_text(&plain, &sequences(400), &run)?;
     let metrics = statistics.metrics(Method::Fisher, Damping { inputs: 1e-9, outputs: 1e-9 });
     let tokens = Tokens::new(&sequences(400))?;
     let before = plain.embeddings(&Tape::inference(), &tokens)?.tensor().clone();
