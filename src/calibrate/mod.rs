@@ -11,7 +11,7 @@
 //! | `run` | how a network is run over samples |
 //! | `patches` | what a convolution sees, at some of its positions |
 //! | `statistics` | the sums, in memory and in a file, and what follows from them |
-//! | `text`, `images` | running over texts, and over pictures |
+//! | `text`, `translation`, `images` | running over texts, pairs of them, and pictures |
 
 mod collector;
 mod images;
@@ -19,8 +19,10 @@ mod patches;
 mod run;
 mod statistics;
 mod text;
+mod translation;
 
 pub use images::{CalibrationError, calibrate_images};
 pub use run::{CalibrationProgress, CalibrationRun};
 pub use statistics::{Damping, Moments, Statistics, StatisticsError};
 pub use text::calibrate_text;
+pub use translation::calibrate_translation;

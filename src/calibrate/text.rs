@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use std::rc::Rc;
 
 /// Scores of the vocabulary that are held at once, where their gradients are wanted, unless one sequence has more.
-const SCORES: usize = 1 << 25;
+pub(super) const SCORES: usize = 1 << 25;
 
 /// Runs a network over sequences and sums up what goes into its dense layers; with gradients also what their outputs mean to
 /// what the network says.
@@ -83,7 +83,7 @@ pub fn calibrate_text(
 }
 
 /// The gradient of `-log p(y)` for labels drawn from `p = softmax(logits)`, row by row.
-fn surprise(logits: &Tensor, random: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn surprise(logits: &Tensor, random: &mut ChaCha8Rng) -> Result<Tensor> {
     let (rows, classes) = logits.dims2()?;
     let mut values = logits.flatten_all()?.to_vec1::<f32>()?;
     for row in values.chunks_exact_mut(classes.max(1)) {

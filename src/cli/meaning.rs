@@ -90,7 +90,7 @@ pub(super) fn calibrate(
         (Some(Material::Images(_)), Some(_), _) => {
             return Err(Failure::usage("--calibration-tokens says nothing of pictures".to_owned()));
         }
-        (Some(Material::Text(_)), _, Some(_)) => {
+        (Some(Material::Text(_) | Material::Parallel(_)), _, Some(_)) => {
             return Err(Failure::usage("--calibration-images says nothing of texts".to_owned()));
         }
         _ => {}

@@ -1,15 +1,18 @@
 //! A network of either kind and the samples that it is calibrated on.
 
+use super::text_networks::translation_config;
+use super::text_samples::translation_pairs;
 use super::{CommandError, networks};
-use crate::calibrate::{CalibrationRun, Statistics, calibrate_images, calibrate_text};
+use crate::calibrate::{CalibrationRun, Statistics, calibrate_images, calibrate_text, calibrate_translation};
 use crate::checkpoint::Checkpoint;
 use crate::data::{
-    DataSource, Loader, LoaderOptions, Material, Split, TextSource, TextTokenizer, WINDOW, fingerprint_of,
-    sample, windows,
+    DataSource, Loader, LoaderOptions, Material, ParallelSource, Split, TextSource, TextTokenizer, WINDOW,
+    fingerprint_of, sample, sample_of, windows,
 };
 use crate::layers::{Execution, LayerEntry, State};
-use crate::models::{Architecture, Network, TextConfig, TextNetwork};
+use crate::models::{Architecture, Network, TextConfig, TextNetwork, TranslationConfig, TranslationNetwork};
 use crate::plan::CalibrationRule;
+use crate::train::TranslationPairs;
 use candle_core::Device;
 
 /// Pictures that are run at once, and pixels of all of them at most: what is kept for gradients grows with both.
@@ -19,13 +22,15 @@ const PIXELS: usize = 1 << 18;
 /// A network, and what it is run over; nothing where only statistics are read.
 pub(super) enum CalibratedModel {
     Text { network: Box<TextNetwork>, samples: Option<(Vec<Vec<u32>>, String)> },
+    Translation { network: Box<TranslationNetwork>, samples: Option<(TranslationPairs, String)> },
     Images { network: Box<Network>, samples: Option<(Loader, usize, String)> },
 }
 
 impl CalibratedModel {
     /// Refuses a checkpoint whose header already says that it is not run over such data.
     pub(super) fn check(checkpoint: &Checkpoint, data: Option<&Material>) -> Result<(), CommandError> {
-        if matches!(data, Some(Material::Text(_))) && checkpoint.config().is_none() {
+        let texts = matches!(data, Some(Material::Text(_) | Material::Parallel(_)));
+        if texts && checkpoint.config().is_none() {
             let problem = "calibration on texts needs a checkpoint's folder, with config.json".to_owned();
             return Err(CommandError::Usage(problem));
         }
@@ -41,15 +46,23 @@ impl CalibratedModel {
         architecture: Option<Architecture>,
         rule: &CalibrationRule,
     ) -> Result<Self, CommandError> {
-        let (texts, pictures) = match data {
-            Some(Material::Text(source)) => (Some(source), None),
-            Some(Material::Images(source)) => (None, Some(source)),
-            Some(other @ Material::Parallel(_)) => {
-                let problem = format!("calibration is on texts or on pictures, not on `{other}`");
-                return Err(CommandError::Usage(problem));
-            }
-            None => (None, None),
-        };
+        let (mut texts, mut pairs, mut pictures) = (None, None, None);
+        match data {
+            Some(Material::Text(source)) => texts = Some(source),
+            Some(Material::Images(source)) => pictures = Some(source),
+            Some(Material::Parallel(source)) => pairs = Some(source),
+            None => {}
+        }
+        let translates = |config: &serde_json::Value| TranslationConfig::from_json(config).is_ok();
+        if pairs.is_some() || (data.is_none() && checkpoint.config().is_some_and(translates)) {
+            let (_, config) = translation_config(checkpoint)?;
+            let network = TranslationNetwork::new(&config, state, &Device::Cpu)?;
+            let samples = match pairs {
+                Some(source) => Some(drawn_pairs(checkpoint, source, &config, rule)?),
+                None => None,
+            };
+            return Ok(Self::Translation { network: Box::new(network), samples });
+        }
         let of_text = |config: &&serde_json::Value| texts.is_some() || TextConfig::from_json(config).is_ok();
         if let (None, Some(config)) = (pictures, checkpoint.config().filter(of_text)) {
             let network = TextNetwork::new(&TextConfig::from_json(config)?, state, &Device::Cpu)?;
@@ -80,6 +93,7 @@ impl CalibratedModel {
     pub(super) fn data(&self) -> Option<&str> {
         match self {
             Self::Text { samples, .. } => samples.as_ref().map(|(_, data)| data.as_str()),
+            Self::Translation { samples, .. } => samples.as_ref().map(|(_, data)| data.as_str()),
             Self::Images { samples, .. } => samples.as_ref().map(|(.., data)| data.as_str()),
         }
     }
@@ -91,6 +105,12 @@ impl CalibratedModel {
                 let (sequences, _) = samples.as_ref()?;
                 Some(("tokens", sequences.iter().map(Vec::len).sum()))
             }
+            Self::Translation { samples, .. } => {
+                let (pairs, _) = samples.as_ref()?;
+                let sides = pairs.sources.iter().chain(&pairs.targets).map(Vec::len).sum::<usize>();
+                // Each target begins with a token of its own.
+                Some(("tokens", sides + pairs.targets.len()))
+            }
             Self::Images { samples, .. } => samples.as_ref().map(|(_, count, _)| ("images", *count)),
         }
     }
@@ -99,6 +119,7 @@ impl CalibratedModel {
     pub(super) fn layers(&self) -> &[LayerEntry] {
         match self {
             Self::Text { network, .. } => network.layers(),
+            Self::Translation { network, .. } => network.layers(),
             Self::Images { network, .. } => network.layers(),
         }
     }
@@ -108,6 +129,9 @@ impl CalibratedModel {
         match self {
             Self::Text { network, samples: Some((sequences, _)) } => {
                 Ok(calibrate_text(network, sequences, run)?)
+            }
+            Self::Translation { network, samples: Some((pairs, _)) } => {
+                Ok(calibrate_translation(network, &pairs.sources, &pairs.targets, run)?)
             }
             Self::Images { network, samples: Some((loader, count, _)) } => {
                 Ok(calibrate_images(network, loader, *count, run)?)
@@ -137,6 +161,31 @@ fn sequences(
         return Err(CommandError::Unfit { problems: vec![problem] });
     }
     Ok(sample(sequences, rule.samples, rule.seed))
+}
+
+/// Pairs of training texts that the rule draws, and what tells them from others.
+fn drawn_pairs(
+    checkpoint: &Checkpoint,
+    data: &ParallelSource,
+    config: &TranslationConfig,
+    rule: &CalibrationRule,
+) -> Result<(TranslationPairs, String), CommandError> {
+    let tokenizer = TextTokenizer::open(checkpoint.root(), config.positions)?;
+    let mut all = translation_pairs(data, true, None, config, &tokenizer)?;
+    let lengths: Vec<usize> = all
+        .sources
+        .iter()
+        .zip(&all.targets)
+        .map(|(source, target)| source.len() + target.len() + 1)
+        .collect();
+    let drawn = sample_of(&lengths, rule.samples, rule.seed);
+    let of = |side: &mut Vec<Vec<u32>>| -> Vec<Vec<u32>> {
+        drawn.iter().map(|&index| std::mem::take(&mut side[index])).collect()
+    };
+    let (sources, targets) = (of(&mut all.sources), of(&mut all.targets));
+    let both: Vec<Vec<u32>> = sources.iter().chain(&targets).cloned().collect();
+    let pairs = TranslationPairs { sources, targets, references: Vec::new() };
+    Ok((pairs, fingerprint_of(&both)))
 }
 
 /// Training pictures, shuffled by the rule's seed and not augmented; how many of them; and what tells them from others.

@@ -75,6 +75,6 @@ pub use source::{DataSource, DataSourceError, Split};
 pub use text::{
     GgufTokenizer, GgufTokenizerError, LabelledText, PairBatches, ParallelSource, ParallelSourceError,
     SPECIAL_TOKENS, SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextStream,
-    TextTokenizer, WINDOW, class_names, fingerprint_of, read_labelled, read_pairs, sample, token_batches,
-    token_batches_within, windows,
+    TextTokenizer, WINDOW, class_names, fingerprint_of, read_labelled, read_pairs, sample, sample_of,
+    token_batches, token_batches_within, windows,
 };

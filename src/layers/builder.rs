@@ -224,17 +224,25 @@ impl<'a> Builder<'a> {
         if recorded != groups {
             note(format!("`{name}` is recorded with {recorded} groups, expected {groups}"));
         }
-        let format = format_of(module, layout, shape, groups);
-        let format = match format.and_then(|format| Ok((ranks_in(module, &format)?, format))) {
-            Ok((_, format)) => format,
+        let format = match format_of(module, layout, shape, groups) {
+            Ok(format) => format,
             Err(problem) => {
-                note(format!("`{name}` is recorded as what a {} cannot be: {problem}", layout.name()));
+                let (scheme, kind) = (&module.scheme, layout.name());
+                note(format!(
+                    "`{name}` is recorded with scheme `{scheme}`, which a {kind} cannot have: {problem}"
+                ));
                 let scheme = if layout.is_convolution() { Scheme::Channel } else { Scheme::Matrix };
                 Format::new(layout, scheme, shape, groups, &Pairs::default())
                     .map_err(candle_core::Error::wrap)?
             }
         };
-        let ranks = ranks_in(module, &format).unwrap_or_else(|_| format.max_ranks().map(|_, _| 1));
+        let ranks = match ranks_in(module, &format) {
+            Ok(ranks) => ranks,
+            Err(problem) => {
+                note(format!("`{name}`: {problem}"));
+                format.max_ranks().map(|_, _| 1)
+            }
+        };
         let factor = |(name, shape): (&String, &Vec<usize>)| self.tensor(name, shape, Role::Factor);
         let (names, shapes) = (format.factor_names(""), format.factor_shapes(&ranks));
         let factors = names.iter().zip(&shapes).map(factor).collect::<Result<_>>()?;

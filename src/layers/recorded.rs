@@ -33,7 +33,7 @@ pub(super) fn ranks_in(module: &ModuleRecord, format: &Format) -> Result<Ranks, 
     };
     let ranks = ranks?;
     if ranks.values().len() != expected || ranks.values().contains(&0) {
-        return Err(format!("ranks are {ranks}, expected {expected} of at least 1"));
+        return Err(format!("recorded ranks are {ranks}, expected {expected} of at least 1"));
     }
     Ok(ranks)
 }

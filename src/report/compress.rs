@@ -128,6 +128,8 @@ pub struct LayerReport {
     /// Other layers with the same weight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tied_with: Vec<String>,
+    /// Bytes that factoring it holds at most, as planned.
+    pub memory_bytes: u64,
     /// How long it took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_secs: Option<f64>,
@@ -230,6 +232,7 @@ impl CompressReport {
                         .filter(|(o, _)| o != name)
                         .map(|(other, _)| (*other).clone())
                         .collect(),
+                    memory_bytes: layer.memory_bytes,
                     elapsed_secs: outcome.map(|outcome| outcome.elapsed_secs),
                     spectrum,
                 });

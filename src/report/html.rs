@@ -99,6 +99,7 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
         body.push_str("<section><h2>Layers</h2><p>No layer was factored.</p></section>\n");
         return;
     }
+    let calibrated = layers.iter().any(|layer| layer.output_error.is_some());
     let compared = layers.iter().any(|layer| !layer.alternatives.is_empty());
     body.push_str("<section><h2>Layers</h2><div class=\"scroll\"><table class=\"sortable\"><thead><tr>");
     for (name, numeric) in [
@@ -112,10 +113,11 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
         ("after", true),
         ("kept", true),
         ("relative error", true),
+        ("of output", true),
         ("next best", false),
         ("seconds", true),
     ] {
-        if name == "next best" && !compared {
+        if (name == "next best" && !compared) || (name == "of output" && !calibrated) {
             continue;
         }
         let class = if numeric { " class=\"number\"" } else { "" };
@@ -128,6 +130,11 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
             |value: f64, text: &str| format!("<td class=\"number\" data-value=\"{value}\">{text}</td>");
         let error =
             layer.relative_error.map_or_else(|| number(-1.0, "&ndash;"), |e| number(e, &units::error(e)));
+        let output = match layer.output_error {
+            Some(error) => number(error, &units::error(error)),
+            None if calibrated => number(-1.0, "&ndash;"),
+            None => String::new(),
+        };
         let next = if compared {
             format!(
                 "<td>{}</td>",
@@ -140,7 +147,7 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
             layer.elapsed_secs.map_or_else(|| number(-1.0, "&ndash;"), |t| number(t, &format!("{t:.3}")));
         let _ = writeln!(
             body,
-            "<tr><td><a href=\"#{}\">{}</a></td><td>{}</td><td data-value=\"{}\">{}</td><td>{}</td>{}{}{}{}{}{error}{next}{time}</tr>",
+            "<tr><td><a href=\"#{}\">{}</a></td><td>{}</td><td data-value=\"{}\">{}</td><td>{}</td>{}{}{}{}{}{error}{output}{next}{time}</tr>",
             anchor(&layer.layer),
             escape(&layer.layer),
             layer.kind,

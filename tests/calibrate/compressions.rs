@@ -220,7 +220,10 @@ fn convolutional_networks_are_run_over_pictures() {
     assert!(layers.iter().all(|layer| layer["scheme"] == "spatial" && layer["output_error"].is_f64()));
     // Factors for what layers see once others are factored are others, and repeat themselves.
     for name in ["seen.safetensors", "seen-again.safetensors"] {
-        let (code, _, stderr) = again(&["--calibrate", &data, "--calibration-inputs", "compressed"], name);
+        let (code, _, stderr) = again(
+            &["--calibrate", &data, "--calibration-images", "30", "--calibration-inputs", "compressed"],
+            name,
+        );
         assert_eq!(code, 0, "{stderr}");
     }
     assert!(bytes("first.safetensors") != bytes("seen.safetensors"));

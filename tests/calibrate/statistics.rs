@@ -1,9 +1,11 @@
 use crate::networks::{bert, llama, network, sequences};
-use candle_core::{Result, Tensor};
-use fnl::calibrate::{CalibrationProgress, CalibrationRun, Damping, Statistics, calibrate_text};
+use candle_core::{Device, Result, Tensor};
+use fnl::calibrate::{
+    CalibrationProgress, CalibrationRun, Damping, Statistics, calibrate_text, calibrate_translation,
+};
 use fnl::decompose::Method;
 use fnl::layers::Tape;
-use fnl::models::{TextNetwork, Tokens};
+use fnl::models::{TextNetwork, Tokens, TranslationConfig, TranslationNetwork};
 use std::cell::Cell;
 
 struct Counted(Cell<usize>);
@@ -35,6 +37,36 @@ fn layers_with_one_input_share_it_and_every_token_counts() {
     assert!(!found.has_gradients());
     assert_eq!(found.metrics(Method::Whitened, Damping::default()).len(), 12);
     assert!(found.metrics(Method::Fisher, Damping::default()).is_empty());
+}
+
+#[test]
+fn networks_that_translate_are_run_over_pairs() {
+    let mut config = TranslationConfig::small(60);
+    (config.width, config.layers, config.inner) = (16, [2, 1], [24; 2]);
+    let network = TranslationNetwork::fresh(&config, 2, &Device::Cpu).unwrap();
+    let bare = sequences(30);
+    let ended = |tokens: &Vec<u32>| tokens.iter().copied().chain([config.end]).collect();
+    let sources: Vec<Vec<u32>> = bare.iter().map(ended).collect();
+    let counted = Counted(Cell::new(0));
+    let run = |gradients, threads| {
+        let mut run = CalibrationRun::new(&counted);
+        (run.gradients, run.threads) = (gradients, threads);
+        calibrate_translation(&network, &sources, &bare, &run).unwrap()
+    };
+    let found = run(true, 1);
+    let tokens: usize = bare.iter().map(|tokens| 2 * (tokens.len() + 1)).sum();
+    assert_eq!((counted.0.get(), found.tokens, found.samples), (tokens, tokens as u64, 30));
+    let input = |layer: &str| found.input(&format!("model.{layer}")).unwrap();
+    // Keys and values of what is translated see the encoder's result, queries the decoder's own.
+    let cross = "decoder.layers.0.encoder_attn";
+    assert!(std::ptr::eq(input(&format!("{cross}.k_proj")), input(&format!("{cross}.v_proj"))));
+    assert_eq!(input(&format!("{cross}.k_proj")).rows(), (tokens / 2) as u64);
+    assert!(!std::ptr::eq(input(&format!("{cross}.k_proj")), input(&format!("{cross}.q_proj"))));
+    assert_eq!(input("encoder.layers.1.fc2").width(), 24);
+    // two layers of the encoder with six weights, one of the decoder with ten
+    assert_eq!(found.metrics(Method::Fisher, Damping::default()).len(), 22);
+    assert_eq!(found, run(true, 2));
+    assert!(!run(false, 1).has_gradients());
 }
 
 /// The change of what a network says to the second order is what its gradients foretell: for one layer whose weight

@@ -19,7 +19,9 @@ pub use labelled::{LabelledText, class_names, read_labelled};
 pub use pair_batches::PairBatches;
 pub use pairs::{SentencePair, read_pairs};
 pub use parallel::{ParallelSource, ParallelSourceError};
-pub use sequences::{WINDOW, fingerprint_of, sample, token_batches, token_batches_within, windows};
+pub use sequences::{
+    WINDOW, fingerprint_of, sample, sample_of, token_batches, token_batches_within, windows,
+};
 pub use source::{TextFormat, TextSource, TextSourceError};
 pub use stream::TextStream;
 pub use tokenizer::TextTokenizer;

@@ -55,19 +55,28 @@ pub fn fingerprint_of(sequences: &[Vec<u32>]) -> String {
 /// What is drawn depends on the seed and the number of sequences alone.
 #[must_use]
 pub fn sample(sequences: Vec<Vec<u32>>, tokens: usize, seed: u64) -> Vec<Vec<u32>> {
-    let order = permutation(seed, 0, sequences.len());
+    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
     let mut sequences: Vec<Option<Vec<u32>>> = sequences.into_iter().map(Some).collect();
+    let drawn = sample_of(&lengths, tokens, seed);
+    let mut drawn: Vec<Vec<u32>> = drawn.into_iter().filter_map(|index| sequences[index].take()).collect();
+    drawn.sort_by_key(Vec::len);
+    drawn
+}
+
+/// Which of sequences of these lengths are drawn, without return and in the order in which they are, until they have so many
+/// tokens together; empty ones are not.
+#[must_use]
+pub fn sample_of(lengths: &[usize], tokens: usize, seed: u64) -> Vec<usize> {
     let (mut drawn, mut held) = (Vec::new(), 0);
-    for index in order {
+    for index in permutation(seed, 0, lengths.len()) {
         if held >= tokens {
             break;
         }
-        if let Some(sequence) = sequences[index].take().filter(|sequence| !sequence.is_empty()) {
-            held += sequence.len();
-            drawn.push(sequence);
+        if lengths[index] > 0 {
+            held += lengths[index];
+            drawn.push(index);
         }
     }
-    drawn.sort_by_key(Vec::len);
     drawn
 }
 

@@ -79,6 +79,12 @@ pub fn tensor_train(
         if rank == 0 || rank > rows.min(cols) {
             return Err(LinalgError::RankOutOfRange { rank, rows, cols });
         }
+        if rank == rows {
+            // Nothing is cut here: any basis is as good as another.
+            cores.push(DenseTensor::new(vec![before, n, rank], identity(rank)));
+            before = rank;
+            continue;
+        }
         let u = leading_vectors(&team, rest.split(1), rank, threads)?;
         let mut left = vec![0.0; rows * rank];
         MatMut::from_row_major_slice_mut(&mut left, rows, rank).copy_from(u.as_ref());
@@ -96,6 +102,12 @@ pub fn tensor_train(
         error_squared = tensor.distance_squared(&reconstruct(&cores, threads));
     }
     Ok(TensorTrain { cores, error_squared, norm_squared })
+}
+
+fn identity(size: usize) -> Vec<f64> {
+    let mut data = vec![0.0; size * size];
+    data.iter_mut().step_by(size + 1).for_each(|x| *x = 1.0);
+    data
 }
 
 pub(crate) fn reconstruct(cores: &[DenseTensor], threads: usize) -> DenseTensor {
