@@ -1,5 +1,5 @@
-use super::format::tensor_of;
 use super::tensor::{self, CpOptions, DenseTensor, HosvdErrors};
+use super::tensorized::tensor_of;
 use super::{DecomposeError, Format, Ranks, Scheme, Tensorization, weight_spectrum};
 use crate::linalg::{Scalar, Spectrum};
 

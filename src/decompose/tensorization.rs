@@ -1,4 +1,5 @@
-use super::{DecomposeError, Layout, Ranks, Scheme};
+use super::pairs::paired;
+use super::{DecomposeError, Layout, Pairs, Ranks, Scheme};
 
 /// A weight seen as a tensor of several modes, and the factors that it is split in.
 ///
@@ -30,21 +31,6 @@ pub struct Tensorization {
     kernel: [usize; 4],
     /// None for the kernel's own axes.
     pairs: Option<Vec<[usize; 2]>>,
-}
-
-/// How outputs and inputs are split into modes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pairs {
-    /// Into that many, of near-equal size.
-    Count(usize),
-    /// Into these, `[o_k, i_k]` each.
-    Sizes(Vec<[usize; 2]>),
-}
-
-impl Default for Pairs {
-    fn default() -> Self {
-        Self::Count(2)
-    }
 }
 
 impl Tensorization {
@@ -347,59 +333,9 @@ impl Tensorization {
     }
 }
 
-/// The pairs asked for, if they make up outputs and inputs.
-fn paired(kernel: &[usize; 4], asked: &Pairs) -> Result<Vec<[usize; 2]>, DecomposeError> {
-    let [out, inner, kh, kw] = *kernel;
-    let most = Ranks::MOST - usize::from(kh * kw > 1);
-    let refused = |found: Vec<[usize; 2]>| DecomposeError::Pairs { out, inner, most, found };
-    let pairs = match asked {
-        Pairs::Sizes(sizes) => sizes.clone(),
-        Pairs::Count(count) if (1..=most).contains(count) => {
-            // The largest of one with the smallest of the other, so that the products are near each other.
-            let outs = near_equal(out, *count);
-            let ins = near_equal(inner, *count);
-            outs.into_iter().zip(ins.into_iter().rev()).map(|(o, i)| [o, i]).collect()
-        }
-        Pairs::Count(count) => return Err(DecomposeError::PairCount { count: *count, most }),
-    };
-    let product = |side: usize| pairs.iter().try_fold(1usize, |all, pair| all.checked_mul(pair[side]));
-    if pairs.is_empty() || pairs.len() > most || product(0) != Some(out) || product(1) != Some(inner) {
-        return Err(refused(pairs));
-    }
-    Ok(pairs)
-}
-
-/// A number as a product of so many, near each other, the smallest first.
-fn near_equal(number: usize, count: usize) -> Vec<usize> {
-    let (mut rest, mut parts) = (number, Vec::new());
-    for left in (1..=count).rev() {
-        let root = (rest as f64).powf(1.0 / left as f64);
-        let distance = |part: usize| (part as f64 / root).ln().abs();
-        let divisors =
-            (1..=rest).take_while(|part| part * part <= rest).filter(|part| rest.is_multiple_of(*part));
-        let best = divisors
-            .flat_map(|part| [part, rest / part])
-            .min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
-        let part = if left == 1 { rest } else { best.unwrap_or(1) };
-        parts.push(part);
-        rest /= part;
-    }
-    parts.sort_unstable();
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_split_into_near_equal_parts() {
-        assert_eq!(near_equal(64, 3), [4, 4, 4]);
-        assert_eq!(near_equal(384, 2), [16, 24]);
-        assert_eq!(near_equal(7, 2), [1, 7]);
-        assert_eq!(near_equal(1536, 3).iter().product::<usize>(), 1536);
-        assert_eq!(near_equal(5, 1), [5]);
-    }
 
     #[test]
     fn shapes_ranks_and_names_belong_together() {

@@ -1,11 +1,13 @@
+use super::assign::{assign_ranks, choose_formats};
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
+use super::draft::{Draft, how, limit, round_to};
 use super::error::{PlanError, Reason};
 use super::forms::{self, Form};
 use super::layer::LayerPlan;
 use super::progress::Progress;
-use super::rank::{self, Candidate};
-use super::recipe::{Allocate, Recipe, Save};
-use super::rule::{Objective, RankRule};
+use super::rank;
+use super::recipe::{Recipe, Save};
+use super::rule::RankRule;
 use super::schedule::Limits;
 use super::select::{self, ConvolutionFacts, Selection};
 use super::spectra;
@@ -48,50 +50,6 @@ impl PlanOptions {
     #[must_use]
     pub fn new(limits: Limits, all_spectra: bool) -> Self {
         Self { limits, all_spectra, overcomplete: false }
-    }
-}
-
-/// A layer on its way to a rank.
-struct Draft {
-    entry: CatalogEntry,
-    /// The format that its rule gives it; where formats are compared, all others too.
-    forms: Vec<Form>,
-    rule: usize,
-    named: bool,
-    /// Other tensors that hold the same weight, with their layers and the same forms in their own layouts.
-    tied: Vec<(String, String, Vec<Format>)>,
-    facts: ConvolutionFacts,
-    metric: Option<Metric>,
-    chosen: Option<(usize, Ranks)>,
-    reason: Option<Reason>,
-}
-
-impl Draft {
-    /// The format that the rule gives.
-    fn format(&self) -> &Format {
-        &self.forms[0].format
-    }
-
-    fn stride(&self) -> [usize; 2] {
-        self.facts.stride.unwrap_or([1, 1])
-    }
-
-    fn candidate(&self, recipe: &Recipe) -> Candidate {
-        let round_to = round_to(recipe, self.rule);
-        let is_common = self.metric.as_ref().is_some_and(Metric::is_common);
-        let norm = || self.forms[0].curve.as_ref()?.modes.first().map(|mode| mode.norm_squared().sqrt());
-        // Multiply-adds don't tell what parameters to spend: the rule's own format does.
-        let compared = if objective(recipe, self.rule) == Objective::Macs { 1 } else { self.forms.len() };
-        let rank = recipe.rules.get(self.rule).and_then(|rule| rule.rank);
-        // What a report wants to know of errors doesn't change what is done.
-        let by_error = self.forms.len() > 1
-            || rank.is_some_and(|rank| rank::needs_spectra(rank, how(recipe, self.rule)));
-        Candidate {
-            steps: forms::steps(&self.forms[..compared], round_to, by_error),
-            parameters: self.format().parameters() as u64,
-            uses: 1 + self.tied.len() as u64,
-            common_norm: if is_common { norm() } else { None },
-        }
     }
 }
 
@@ -281,26 +239,6 @@ fn refuse_ranks(drafts: &[Draft], recipe: &Recipe) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn how(recipe: &Recipe, rule: usize) -> Allocate {
-    recipe.rules.get(rule).and_then(|rule| rule.allocate).unwrap_or(recipe.allocate)
-}
-
-fn round_to(recipe: &Recipe, rule: usize) -> usize {
-    recipe.rules.get(rule).and_then(|rule| rule.round_to).or(recipe.round_to).unwrap_or(1)
-}
-
-fn objective(recipe: &Recipe, rule: usize) -> Objective {
-    recipe.rules.get(rule).and_then(|rule| rule.objective).unwrap_or_default()
-}
-
-/// What a format that is compared with a layer's must not exceed.
-fn limit(recipe: &Recipe, rule: usize) -> forms::Limit {
-    let rank = recipe.rules.get(rule).and_then(|rule| rule.rank);
-    let is_budget = matches!(rank, Some(RankRule::Keep(_) | RankRule::LayerKeep(_)));
-    let macs = objective(recipe, rule) == Objective::Macs;
-    forms::Limit { parameters: is_budget || !macs, macs }
-}
-
 fn add_curves(
     checkpoint: &Checkpoint,
     drafts: &mut [Draft],
@@ -333,88 +271,6 @@ fn add_curves(
         drafts[i].forms[form].curve = Some(curve);
     }
     Ok(())
-}
-
-/// Gives every draft ranks, or the reason why it stays dense: first by the rules that look at one layer,
-/// then by layer keep, then by keep, which counts what all others have left.
-fn assign_ranks(catalog: &Catalog, drafts: &mut [Draft], recipe: &Recipe) -> Result<(), PlanError> {
-    for draft in drafts.iter_mut() {
-        let Some(rule) = recipe.rules.get(draft.rule).and_then(|rule| rule.rank) else { continue };
-        if matches!(rule, RankRule::Keep(_) | RankRule::LayerKeep(_)) {
-            continue;
-        }
-        let curve = draft.forms[0].curve.as_ref();
-        let ranks = rank::alone(rule, draft.format(), curve, round_to(recipe, draft.rule));
-        let is_smaller = draft.format().factored_parameters(&ranks) < draft.format().parameters();
-        if is_smaller || recipe.rules[draft.rule].is_overcomplete() {
-            draft.chosen = Some((0, ranks));
-        } else {
-            let break_even_rank = draft.format().break_even_rank();
-            draft.reason = Some(Reason::NotSmaller { rank: ranks.largest(), break_even_rank });
-        }
-    }
-    for keep in [false, true] {
-        for (index, rule) in recipe.rules.iter().enumerate() {
-            let (name, part) = match rule.rank {
-                Some(RankRule::LayerKeep(part)) if !keep => ("layer_keep", part),
-                Some(RankRule::Keep(part)) if keep => ("keep", part),
-                _ => continue,
-            };
-            let of_rule: Vec<usize> = (0..drafts.len()).filter(|&i| drafts[i].rule == index).collect();
-            let rounding = round_to(recipe, index);
-            let layers: Vec<Candidate> = of_rule.iter().map(|&i| drafts[i].candidate(recipe)).collect();
-            let dense: u64 = layers.iter().map(|layer| layer.uses * layer.parameters).sum();
-            // What is not this rule's to change.
-            let (whole, fixed) = if keep {
-                let all = catalog.parameters();
-                let saved: u64 = drafts
-                    .iter()
-                    .filter_map(|draft| Some((draft, draft.chosen?)))
-                    .map(|(draft, (form, ranks))| {
-                        let format = &draft.forms[form].format;
-                        let one = format.parameters().saturating_sub(format.factored_parameters(&ranks));
-                        (one * (1 + draft.tied.len())) as u64
-                    })
-                    .sum();
-                (all, all - dense - saved)
-            } else {
-                (dense, 0)
-            };
-            // A part that was itself a quotient by the whole may fall short of a count by rounding.
-            let budget = (part * whole as f64 * (1.0 + 4.0 * f64::EPSILON)).floor() as u64;
-            let steps = budget
-                .checked_sub(fixed)
-                .and_then(|budget| rank::shared(&layers, budget, how(recipe, index)));
-            let Some(steps) = steps else {
-                let least: u64 = layers.iter().map(Candidate::least_cost).sum();
-                let least = (fixed + least) as f64 / whole.max(1) as f64;
-                return Err(PlanError::Budget { rule: name, asked: part, least });
-            };
-            for ((i, layer), step) in of_rule.into_iter().zip(&layers).zip(steps) {
-                drafts[i].chosen = step.map(|step| (layer.steps[step].form, layer.steps[step].ranks));
-                if step.is_none() {
-                    let break_even_rank = drafts[i].format().break_even_rank();
-                    drafts[i].reason = Some(if layer.steps.is_empty() {
-                        Reason::NotSmaller { rank: rounding, break_even_rank }
-                    } else {
-                        Reason::Allocated
-                    });
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Where formats are compared, gives every layer the one that loses least at what its ranks cost so far.
-fn choose_formats(drafts: &mut [Draft], recipe: &Recipe) {
-    for draft in drafts.iter_mut().filter(|draft| draft.forms.len() > 1) {
-        let Some((form, ranks)) = draft.chosen else { continue };
-        let stride = draft.stride();
-        let limit = limit(recipe, draft.rule);
-        let ranked = forms::compared(&draft.forms, form, &ranks, limit, stride);
-        draft.chosen = ranked.first().map(|best| (best.form, best.ranks)).or(draft.chosen);
-    }
 }
 
 fn finish(

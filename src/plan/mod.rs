@@ -15,8 +15,10 @@
 
 mod allocate;
 mod architecture;
+mod assign;
 mod build;
 mod catalog;
+mod draft;
 mod error;
 mod forms;
 mod groups;
