@@ -115,6 +115,15 @@ pub(super) fn compute(
             Job { item: wanted, work: wanted.format.work(), memory_bytes }
         })
         .collect();
+    // A matrix whose singular values take too much is refused with its factors; a tensor's formats are tried that may not be taken.
+    let beyond = |limit: u64| {
+        let is_tensor = |job: &&Job<&Wanted<'_>>| job.item.format.unfolding().is_none();
+        jobs.iter().filter(is_tensor).find(|job| job.memory_bytes > limit).map(|job| (limit, job))
+    };
+    if let Some((limit, job)) = limits.memory_bytes.and_then(beyond) {
+        let (tensor, needed) = (job.item.entry.name.clone(), job.memory_bytes);
+        return Err(PlanError::Memory { tensor, needed, limit });
+    }
     progress.begin(Stage::Spectra, jobs.len(), jobs.iter().map(|job| job.work).sum());
     let curves = run_jobs(&jobs, limits, |wanted| {
         progress.started(&wanted.entry.layer);

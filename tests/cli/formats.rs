@@ -126,7 +126,8 @@ fn inspect_compares_formats() {
 #[test]
 fn what_does_not_go_together_is_refused() {
     let (place, dense) = (Place::new(), fixture("tiny-resnet.safetensors"));
-    let cases: [(i32, &[&str], &str); 8] = [
+    let cases: [(i32, &[&str], &str); 9] = [
+        (1, &["--keep=0.5", "--scheme=auto", "--memory-limit=100KB"], "memory"),
         (1, &["--rank=2", "--objective=macs"], "it needs scheme `auto`"),
         (1, &["--rank=2", "--pairs=3"], "they need scheme `tensor-train`, `tucker` or `auto`"),
         (1, &["--rank=2,3"], "they need scheme `tucker` or `tensor-train`"),
