@@ -8,12 +8,11 @@
 //! | `convolution`, `correlation` | forward and the gradient of the input; the gradient of the kernel |
 //! | `winograd` | both, for kernels of 3 x 3, with a quarter of the products |
 //! | `axis`, `padded`, `interleaved` | which taps an output has on an axis; planes in which all can be read |
-//! | `tile`, `machine` | sums of products in registers, and what registers there are |
+//! | `tile`, `machine` | sums of products in registers and of matrices, and what registers there are |
 //! | `stream` | sums and maps over slices |
 //! | `normalization` | batch normalization with the sum and the relu after it, and its gradient |
 //! | `pooling` | largest and mean elements of windows and planes |
 //! | `elementwise` | sums, relu, sums over channels |
-//! | `product` | matrix products |
 //! | `smooth`, `rows`, `attention` | smooth activations and softmax; normalization of rows; attention within sequences |
 
 mod attention;
@@ -26,7 +25,6 @@ mod machine;
 mod normalization;
 mod padded;
 mod pooling;
-mod product;
 #[cfg(test)]
 mod reference;
 mod rows;
@@ -41,7 +39,7 @@ pub(crate) use correlation::convolve_backward_kernel;
 pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel, sum_rows};
 pub(crate) use normalization::{normalize, normalize_backward, scale_shift};
 pub(crate) use pooling::{global_average, global_average_backward, max_pool, max_pool_backward};
-pub(crate) use product::matmul;
 pub(crate) use rows::RowNorm;
 pub(crate) use smooth::Smooth;
 pub use tile::keep_freed_memory;
+pub(crate) use tile::matmul;

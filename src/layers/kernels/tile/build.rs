@@ -9,15 +9,28 @@ pub(in super::super) fn build<T: Copy + Default + Send>(
     chunk: usize,
     write: impl Fn(usize, &mut [T]) + Sync,
 ) -> Vec<T> {
-    let mut values = Vec::with_capacity(size);
-    values.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1)).enumerate().for_each(
-        |(index, chunk)| {
+    // SAFETY: every element is written before `write` sees it.
+    unsafe {
+        build_unset(size, chunk, |index, chunk| {
             chunk.fill(MaybeUninit::new(T::default()));
-            // SAFETY: every element was just written, and `MaybeUninit` has its element's layout.
-            let chunk = unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [T]) };
-            write(index, chunk);
-        },
-    );
+            write(index, &mut *(std::ptr::from_mut(chunk) as *mut [T]));
+        })
+    }
+}
+
+/// A new vector whose chunks are written by tasks, which find them as they happen to be.
+///
+/// # Safety
+///
+/// `write` writes every element of each chunk.
+pub(super) unsafe fn build_unset<T: Send>(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(size);
+    let chunks = values.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1));
+    chunks.enumerate().for_each(|(index, chunk)| write(index, chunk));
     // SAFETY: the chunks cover `size` elements of the capacity, and all were written.
     unsafe { values.set_len(size) };
     values

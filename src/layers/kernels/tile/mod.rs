@@ -9,6 +9,7 @@
 //! | `convolve`, `correlate` | sums over taps for outputs; sums over outputs for taps |
 //! | `multiply` | products of small matrices |
 //! | `transform` | patches of planes into Winograd's and back |
+//! | `product` | products of large matrices |
 //! | `build` | new memory, written by tasks |
 
 #![expect(unsafe_code, reason = "vectors at addresses from tables, bounds checked once before the loops")]
@@ -25,6 +26,7 @@ mod build;
 mod convolve;
 mod correlate;
 mod multiply;
+mod product;
 mod transform;
 mod vector;
 
@@ -33,4 +35,5 @@ pub(super) use build::{build, build_two};
 pub(super) use convolve::{Block, Spot, Taps, convolve};
 pub(super) use correlate::{Correlation, correlate};
 pub(super) use multiply::{Matrix, multiply};
+pub(crate) use product::matmul;
 pub(super) use transform::{FAR, Grid, NEAR, gather, inputs, outputs, slopes, spread};

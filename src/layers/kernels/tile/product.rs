@@ -1,0 +1,82 @@
+use super::build::build_unset;
+use faer::linalg::matmul::matmul as multiply;
+use faer::{Accum, MatMut, MatRef, Par};
+use std::mem::MaybeUninit;
+
+/// Elements of a product that one task writes, about: a bias is still in its cache when the sums are added.
+const TASK: usize = 1 << 17;
+/// Rows that a task writes at least, since it packs all of the other matrix.
+const LEAST_ROWS: usize = 256;
+
+/// `A B`, row-major, shapes `(m, k)` and `(k, n)`, and a row that is added to each; a transposed argument is stored as `(k, m)`
+/// or `(n, k)`.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the product")]
+pub(crate) fn matmul(
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    a_transposed: bool,
+    b: &[f32],
+    b_transposed: bool,
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let side = |data, rows, columns, transposed: bool| {
+        if transposed {
+            MatRef::from_row_major_slice(data, columns, rows).transpose()
+        } else {
+            MatRef::from_row_major_slice(data, rows, columns)
+        }
+    };
+    let (a, b) = (side(a, m, k, a_transposed), side(b, k, n, b_transposed));
+    let together = TASK.div_ceil(n.max(1)).max(LEAST_ROWS);
+    let par = if m.div_ceil(together) < rayon::current_num_threads() { Par::rayon(0) } else { Par::Seq };
+    // SAFETY: rows start as the bias, or are overwritten: `Replace` does not read, and writes zeros where there are no terms.
+    unsafe {
+        build_unset(m * n, together * n, |index, to: &mut [MaybeUninit<f32>]| {
+            let rows = to.len() / n.max(1);
+            let sum = match bias {
+                Some(bias) => {
+                    for row in to.chunks_exact_mut(n.max(1)) {
+                        for (y, &b) in row.iter_mut().zip(bias) {
+                            y.write(b);
+                        }
+                    }
+                    Accum::Add
+                }
+                None => Accum::Replace,
+            };
+            let target =
+                MatMut::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), rows, n, n.cast_signed(), 1);
+            multiply(target, sum, a.subrows(index * together, rows), b, 1.0, par);
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every element is written: with and without a bias, by few and many rows, and with nothing to add up.
+    #[test]
+    fn every_element_is_the_sum_of_its_terms_and_its_bias() {
+        for (m, k, n) in
+            [(1, 3, 5), (2, 0, 4), (3, 1, 7), (700, 6, 1), (600, 25, 513), (1, 40, 1), (9, 17, 24)]
+        {
+            let a: Vec<f32> = (0..m * k).map(|i| (i % 7) as f32 - 3.0).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| (i % 5) as f32 - 2.0).collect();
+            let bias: Vec<f32> = (0..n).map(|i| (i % 3) as f32).collect();
+            for bias in [None, Some(&bias[..])] {
+                let expected = |row: usize, column: usize| {
+                    let sum: f32 = (0..k).map(|i| a[row * k + i] * b[i * n + column]).sum();
+                    sum + bias.map_or(0.0, |bias| bias[column])
+                };
+                let found = matmul(m, k, n, &a, false, &b, false, bias);
+                assert_eq!(found.len(), m * n);
+                for (place, &y) in found.iter().enumerate() {
+                    assert_eq!(y, expected(place / n, place % n), "{m} x {k} x {n} at {place}");
+                }
+            }
+        }
+    }
+}
