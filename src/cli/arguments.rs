@@ -1,6 +1,6 @@
 //! What was typed.
 
-use super::language::{GenerateArguments, ImportArguments};
+use super::language::{GenerateArguments, ImportArguments, TranslateArguments};
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
     AllocateValue, ConvSchemeValue, DtypeValue, InputsValue, MethodValue, ObjectiveValue, SaveValue,
@@ -58,6 +58,8 @@ pub(super) enum Command {
     Import(ImportArguments),
     /// Continue a text with a language model
     Generate(GenerateArguments),
+    /// Translate sentences with a network that translates
+    Translate(TranslateArguments),
     /// Print a shell's completions
     Completions {
         /// The shell

@@ -3,7 +3,7 @@
 use super::output::{self, Failure, print};
 use super::values::{FloatValue, Size, limit, part, positive};
 use crate::checkpoint::Source;
-use crate::commands::{self, GenerateOptions, ImportOptions};
+use crate::commands::{self, GenerateOptions, ImportOptions, TranslateOptions};
 use clap::Args;
 use std::io;
 use std::ops::ControlFlow;
@@ -88,39 +88,101 @@ pub(super) struct GenerateArguments {
 }
 
 pub(super) fn generate(arguments: GenerateArguments) -> Result<ExitCode, Failure> {
-    let prompt = if arguments.prompt == "-" {
-        io::read_to_string(io::stdin())
-            .map_err(|error| Failure::new(format!("can't read the prompt from stdin: {error}")))?
-    } else {
-        arguments.prompt
-    };
-    let mut options = GenerateOptions::new(arguments.checkpoint, prompt);
+    let mut options = GenerateOptions::new(arguments.checkpoint, text(arguments.prompt, "prompt")?);
     options.tokens = arguments.tokens;
     let sampling = &mut options.sampling;
     sampling.temperature = arguments.temperature.unwrap_or(sampling.temperature);
     sampling.top_k = arguments.top_k;
     sampling.top_p = arguments.top_p;
     sampling.seed = arguments.seed.unwrap_or(sampling.seed);
-    let mut failed = None;
-    let report = commands::generate(&options, |piece| {
-        if arguments.json {
-            return ControlFlow::Continue(());
-        }
-        match output::stream(piece) {
-            Ok(going) => going,
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
+    let mut stream = Streamed { json: arguments.json, failed: None };
+    let report = commands::generate(&options, |piece| stream.show(piece))?;
+    stream.end()?;
     print(&if arguments.json { report.to_json() } else { "\n".to_owned() })?;
     output::flush()?;
     if !arguments.quiet {
         output::note(&report.speed_text());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TranslateArguments {
+    /// A folder of a network that translates (Marian): dense, factored or collapsed
+    #[arg(value_name = "CHECKPOINT")]
+    checkpoint: Source,
+    /// The sentences, one a line; `-` reads them from stdin
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
+    text: String,
+    /// Hypotheses of the search [default: 5]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    beam: Option<usize>,
+    /// How much longer translations are preferred: score / length^F [default: 1]
+    #[arg(long, value_name = "F", value_parser = limit)]
+    length_penalty: Option<f64>,
+    /// Print one JSON document, at the end
+    #[arg(long)]
+    json: bool,
+    /// Say nothing of the speed
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(super) fn translate(arguments: TranslateArguments) -> Result<ExitCode, Failure> {
+    let lines = text(arguments.text, "sentences")?.lines().map(str::to_owned).collect();
+    let mut options = TranslateOptions::new(arguments.checkpoint, lines);
+    let search = &mut options.search;
+    search.beams = arguments.beam.unwrap_or(search.beams);
+    search.length_penalty = arguments.length_penalty.unwrap_or(search.length_penalty);
+    let mut stream = Streamed { json: arguments.json, failed: None };
+    let report = commands::translate(&options, |translated| {
+        // A line for each line, whatever the network says.
+        stream.show(&(translated.text.replace(['\n', '\r'], " ") + "\n"))
+    })?;
+    stream.end()?;
+    if arguments.json {
+        print(&report.to_json())?;
+    }
+    output::flush()?;
+    if let Some(cut) = report.cut_text() {
+        output::warn(&cut);
+    }
+    if !arguments.quiet {
+        output::note(&report.speed_text());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A text, or what stdin has for `-`.
+fn text(argument: String, what: &str) -> Result<String, Failure> {
+    if argument != "-" {
+        return Ok(argument);
+    }
+    io::read_to_string(io::stdin())
+        .map_err(|error| Failure::new(format!("can't read the {what} from stdin: {error}")))
+}
+
+/// What is shown as it comes, unless one document is to be printed at the end.
+struct Streamed {
+    json: bool,
+    failed: Option<io::Error>,
+}
+
+impl Streamed {
+    fn show(&mut self, piece: &str) -> ControlFlow<()> {
+        if self.json {
+            return ControlFlow::Continue(());
+        }
+        match output::stream(piece) {
+            Ok(going) => going,
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn end(self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), Err)
+    }
 }

@@ -78,6 +78,7 @@ pub fn run() -> ExitCode {
         Some(Command::Inspect(arguments)) => inspect(arguments),
         Some(Command::Import(arguments)) => language::import(arguments),
         Some(Command::Generate(arguments)) => language::generate(arguments),
+        Some(Command::Translate(arguments)) => language::translate(arguments),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { directory }) => man(directory.as_deref()),
     };

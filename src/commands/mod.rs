@@ -30,6 +30,7 @@ mod text_samples;
 mod text_training;
 mod train;
 mod training;
+mod translate;
 mod verify;
 mod weights;
 
@@ -50,4 +51,5 @@ pub use inspect::{InspectOptions, inspect};
 pub use run_file::{RunFile, RunFileError};
 pub use train::{Blueprint, TextBlueprint, TrainOptions, train};
 pub use training::{Keep, RunOptions};
+pub use translate::{TranslateOptions, translate};
 pub use verify::{VerifyOptions, verify};

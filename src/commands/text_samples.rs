@@ -62,7 +62,7 @@ fn class(known: &[String], name: &str) -> Option<usize> {
     known.iter().position(|known| known == name).or_else(by_number)
 }
 
-/// The names of the classes that a configuration knows, in order.
+/// The names of the classes that a configuration knows, in order; numbered as Hugging Face does where it only counts them.
 pub(super) fn known_classes(json: &Value) -> Vec<String> {
     let classes = json.get("id2label").and_then(Value::as_object);
     let mut names: Vec<(usize, String)> = classes
@@ -72,7 +72,8 @@ pub(super) fn known_classes(json: &Value) -> Vec<String> {
         .collect();
     names.sort_unstable();
     if names.is_empty() {
-        return vec!["LABEL_0".to_owned(), "LABEL_1".to_owned()];
+        let count = json.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
+        return (0..count).map(|number| format!("LABEL_{number}")).collect();
     }
     names.into_iter().map(|(_, name)| name).collect()
 }
@@ -90,27 +91,45 @@ pub(super) fn translation_pairs(
     pairs.truncate(limit.unwrap_or(usize::MAX));
     let (sources, references): (Vec<String>, Vec<String>) =
         pairs.into_iter().map(|[source, target]| (source, target)).unzip();
-    let ended = |mut tokens: Vec<u32>| {
-        if tokens.last() != Some(&config.end) {
-            tokens.truncate(config.positions - 1);
-            tokens.push(config.end);
-        }
-        tokens
-    };
     let bare = |tokens: Vec<u32>| {
-        let mut tokens = ended(tokens);
+        let mut tokens = ended(tokens, config);
         tokens.pop();
         tokens
     };
-    let sources: Vec<Vec<u32>> = tokenizer.encode(&sources)?.into_iter().map(ended).collect();
+    let sources = translation_sources(&sources, config, tokenizer)?;
     let targets: Vec<Vec<u32>> = tokenizer.encode(&references)?.into_iter().map(bare).collect();
+    known_tokens(&targets, config)?;
+    Ok(TranslationPairs { sources, targets, references })
+}
+
+/// Sentences as a network that translates takes them.
+pub(super) fn translation_sources(
+    texts: &[String],
+    config: &TranslationConfig,
+    tokenizer: &TextTokenizer,
+) -> Result<Vec<Vec<u32>>, CommandError> {
+    let tokens = tokenizer.encode(texts)?.into_iter().map(|tokens| ended(tokens, config)).collect::<Vec<_>>();
+    known_tokens(&tokens, config)?;
+    Ok(tokens)
+}
+
+/// Tokens that end with the end token, cut to what the network takes.
+fn ended(mut tokens: Vec<u32>, config: &TranslationConfig) -> Vec<u32> {
+    if tokens.last() != Some(&config.end) || tokens.len() > config.positions {
+        tokens.truncate(config.positions - 1);
+        tokens.push(config.end);
+    }
+    tokens
+}
+
+/// Refuses tokens beyond the vocabulary.
+fn known_tokens(sequences: &[Vec<u32>], config: &TranslationConfig) -> Result<(), CommandError> {
     let vocabulary = config.vocabularies[0];
-    let mut tokens = sources.iter().chain(&targets).flatten();
-    if let Some(beyond) = tokens.find(|&&token| token as usize >= vocabulary) {
+    if let Some(beyond) = sequences.iter().flatten().find(|&&token| token as usize >= vocabulary) {
         let problem = format!("the tokenizer gives token {beyond}, and the model knows {vocabulary}");
         return Err(CommandError::Unfit { problems: vec![problem] });
     }
-    Ok(TranslationPairs { sources, targets, references })
+    Ok(())
 }
 
 /// The classes that a network learns: those of its head in the head's order, where the data have the same names, or numbers

@@ -22,6 +22,7 @@ mod table;
 mod training;
 mod training_html;
 mod training_progress;
+mod translate;
 mod units;
 mod verify;
 
@@ -42,5 +43,6 @@ pub use table::{Align, Table};
 pub use training::{BestEpoch, TrainedParameter, TrainingReport, TrainingTotals};
 pub use training_html::training_html;
 pub use training_progress::TerminalTraining;
+pub use translate::{TranslateReport, Translated};
 pub use units::{count, error, seconds, size};
 pub use verify::{CollapseReport, VerifiedLayer, VerifyReport};

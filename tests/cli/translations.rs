@@ -1,6 +1,6 @@
-//! `compress evaluate` on parallel texts: report, checks and refusals.
+//! `compress evaluate` on parallel texts: report, checks and refusals; `compress translate`.
 
-use crate::harness::Place;
+use crate::harness::{Place, fixture, run};
 use crate::training_schema::assert_schema;
 use candle_core::Device;
 use fnl::checkpoint::OutputOptions;
@@ -61,4 +61,52 @@ fn what_does_not_fit_is_refused() {
     refused(&["--data=cifar10:de", "--min-bleu=2"], 2, "--min-bleu says nothing of pictures");
     fs::remove_file(place.path().join("model/tokenizer.json")).unwrap();
     refused(&["--data=parallel:de,en"], 1, "there is no tokenizer.json");
+}
+
+#[test]
+fn every_line_has_a_translation_and_empty_ones_stay_empty() {
+    let place = Place::new();
+    scene(place.path());
+    place.run(["model", "--rank=6", "--out=factored", "-q"]).exits(0);
+    place.run(["collapse", "factored", "--out=collapsed", "-q"]).exits(0);
+    let text = "Ein Hund rennt.\n\nEine Katze rennt.\n";
+    fs::write(place.path().join("text"), text).unwrap();
+    let said = |folder: &str| {
+        let mut command = place.command(["translate", folder, "--text=-", "--beam=2"]);
+        command.stdin(fs::File::open(place.path().join("text")).unwrap());
+        run(command).exits(0).stderr_has("3 sentences in ").stdout
+    };
+    let factored = said("factored");
+    assert_eq!(factored, said("collapsed"));
+    let lines: Vec<&str> = factored.split('\n').collect();
+    assert!(lines.len() == 4 && lines[1].is_empty() && lines[3].is_empty(), "{factored:?}");
+    let arguments =
+        ["translate", "factored", "--beam=2", "--length-penalty=1", "--json", "-q", "--text", text];
+    let run = place.run(arguments).exits(0).stderr("");
+    let report = run.json();
+    assert_schema(&report);
+    let found = report["translations"].as_array().unwrap();
+    assert_eq!(found.len(), 3);
+    for (translated, line) in found.iter().zip(&lines) {
+        assert_eq!(translated["text"].as_str().unwrap().replace(['\n', '\r'], " "), *line);
+    }
+    let alone =
+        place.run(["translate", "factored", "--beam=2", "--json", "-q", "--text=Ein Hund rennt."]).exits(0);
+    assert_eq!(alone.json()["translations"][0], found[0]);
+}
+
+#[test]
+fn what_is_cut_is_said_and_what_does_not_translate_is_refused() {
+    let place = Place::new();
+    scene(place.path());
+    let long = "Hund ".repeat(2000);
+    let run = place.run(["translate", "model", "--beam=1", "-q", "--json", "--text", &long]).exits(0);
+    let run = run.stderr("warning: 1 sentence longer than the network takes: cut\n");
+    assert_eq!(run.json()["translations"][0]["cut"], true);
+    place.refuses(1, ["translate", &fixture("tiny-llama"), "--text=x"]);
+    place
+        .refuses(1, ["translate", &fixture("tiny-resnet.safetensors"), "--text=x"])
+        .stderr_has("config.json and tokenizer.json");
+    place.refuses(2, ["translate", "model"]).stderr_has("--text");
+    place.refuses(2, ["translate", "model", "--text=x", "--beam=0"]);
 }
