@@ -124,7 +124,12 @@ impl Kernel {
 
     /// The square of the weight itself.
     pub(super) fn norm_squared(&self) -> f64 {
-        self.square(self.weight.as_ref()).max(0.0)
+        from_zero(self.square(self.weight.as_ref()))
+    }
+
+    /// The square of what these factors lose.
+    fn lost(&self, a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
+        from_zero(self.square(self.difference(a, b).as_ref()))
     }
 
     /// `G X`.
@@ -234,7 +239,7 @@ impl Kernel {
         let (stacked, b) = metric.unweighed(svd.balanced_factors())?;
         // (o kh, r) -> (o, kh r)
         let a = Mat::from_fn(out, taps * rank, |o, at| stacked[(o * taps + at / rank, at % rank)]);
-        let error = self.square(self.difference(a.as_ref(), b.as_ref()).as_ref()).max(0.0);
+        let error = self.lost(a.as_ref(), b.as_ref());
         Ok(Factors { a, b, error, path })
     }
 
@@ -243,7 +248,7 @@ impl Kernel {
         let mut b = factors.b.clone();
         self.refit_first(factors.a.as_ref(), &mut b, across);
         let a = self.refit_last(b.as_ref())?;
-        let error = self.square(self.difference(a.as_ref(), b.as_ref()).as_ref()).max(0.0);
+        let error = self.lost(a.as_ref(), b.as_ref());
         (error < factors.error).then_some(Factors { a, b, error, path: factors.path })
     }
 
@@ -281,6 +286,11 @@ impl Kernel {
         let pair = linalg::balance(stacked.as_ref(), b.as_ref())?;
         Ok(Alternated { pair, errors, norm_squared, path })
     }
+}
+
+/// A square that rounding may have left below zero; what is no number stays none, so that it never counts as less.
+fn from_zero(square: f64) -> f64 {
+    if square < 0.0 { 0.0 } else { square }
 }
 
 /// `sum_ij x_ij y_ij`.

@@ -218,7 +218,14 @@ impl TrainingOptions {
                 problems.push(format!("`{name}` is {found}, expected {expected}"));
             }
         };
-        for (name, count) in [("batch_size", self.batch_size), ("accumulate", self.accumulate)] {
+        let counts = [
+            ("batch_size", Some(self.batch_size)),
+            ("accumulate", Some(self.accumulate)),
+            ("train_limit", self.train_limit),
+            ("test_limit", self.test_limit),
+            ("window", self.window),
+        ];
+        for (name, count) in counts.into_iter().filter_map(|(name, count)| Some((name, count?))) {
             expect(name, count.to_string(), "at least 1", count > 0);
         }
         let decays = [("weight_decay", self.weight_decay), ("frobenius_decay", self.frobenius_decay())];
