@@ -3,7 +3,7 @@
     python cifar10_experiments.py finetuning   --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py pruning      --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py ablation     --data DIR --out DIR [--epochs 10] [--seeds 3]
-    python cifar10_experiments.py overcomplete --data DIR --out DIR [--epochs 10] [--seeds 3]
+    python cifar10_experiments.py overcomplete --data DIR --out DIR [--epochs 6] [--seeds 1]
     python cifar10_experiments.py formats      --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py wide         --data DIR --out DIR [--epochs 4] [--seeds 1]
     python cifar10_experiments.py ablation --tables
@@ -31,6 +31,7 @@ from experiments import CHECKPOINT, DATA, Experiment, Run, main
 RANK_RATIO = "0.11111111"
 KEEPS = ("0.5", "0.25", "0.1")
 EPOCHS, SEEDS = 10, 3
+OVERCOMPLETE_EPOCHS = 6
 
 
 def ablation(options: argparse.Namespace) -> list[Run]:
@@ -40,7 +41,7 @@ def ablation(options: argparse.Namespace) -> list[Run]:
             for decay in ("weight", "frobenius"):
                 row = {"defaultweight": "neither", "spectralweight": "SI", "defaultfrobenius": "FD"}.get(init + decay, "SI and FD")
                 arguments = ("train", "--arch", "resnet20", "--rank-ratio", RANK_RATIO, "--init", init, "--factor-decay", decay)
-                runs.append(Run(row, f"{init}-{decay}-{seed}", (*arguments, *training(options, seed)), {f"seed {seed}": -1}))
+                runs.append(Run(row, f"{init}-{decay}-{seed}", (*arguments, *training(options, seed, EPOCHS)), {f"seed {seed}": -1}))
     return runs
 
 
@@ -53,16 +54,16 @@ def overcomplete(options: argparse.Namespace) -> list[Run]:
         "wide, FD": ("--rank-ratio", "3", "--factor-decay", "frobenius", "--save", "collapsed"),
     }
     runs = []
-    for seed in range(options.seeds or SEEDS):
+    for seed in range(options.seeds or 1):
         for row, arguments in kinds.items():
             name = f"{row.replace(', ', '-').replace(' ', '-')}-{seed}"
-            arguments = ("train", "--arch", "resnet20", *arguments, *training(options, seed))
+            arguments = ("train", "--arch", "resnet20", *arguments, *training(options, seed, OVERCOMPLETE_EPOCHS))
             runs.append(Run(row, name, arguments, {f"seed {seed}": -1}))
     return runs
 
 
-def training(options: argparse.Namespace, seed: int) -> tuple[str, ...]:
-    return ("--epochs", str(options.epochs or EPOCHS), "--seed", str(seed))
+def training(options: argparse.Namespace, seed: int, epochs: int) -> tuple[str, ...]:
+    return ("--epochs", str(options.epochs or epochs), "--seed", str(seed))
 
 
 def finetuning(_: argparse.Namespace) -> list[Run]:
