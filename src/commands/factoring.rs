@@ -3,7 +3,7 @@
 use super::weights::decompose_error;
 use super::{CommandError, compress, side_files};
 use crate::checkpoint::{Checkpoint, Record};
-use crate::decompose::{Factor, Format, FormatOptions, Layout};
+use crate::decompose::{Factor, Format, FormatOptions, Layout, Ranks};
 use crate::layers::{State, Stored, initial};
 use crate::linalg::SvdOptions;
 use crate::plan::{Job, LayerEvent, LayerPlan, Limits, Plan, Progress, Save, Stage, TensorAction, run_jobs};
@@ -122,7 +122,7 @@ fn factor_layer(
     if initialization == Initialization::Default {
         let shapes = layer.format.factor_shapes(&layer.ranks);
         let factor = |(name, shape): (&String, Vec<usize>)| {
-            let deviation = deviation(layer, &shape);
+            let deviation = deviation(&layer.format, &layer.ranks, &shape);
             Factor { data: initial::normal(seed, name, shape.iter().product(), deviation), shape }
         };
         let names = layer.format.factor_names(&layer.layer);
@@ -144,17 +144,47 @@ fn factor_layer(
 
 /// How far from zero the elements of a factor start: as a layer's own, or, where factors are multiplied out before they run,
 /// so that what they make starts as a dense layer would.
-fn deviation(layer: &LayerPlan, shape: &[usize]) -> f64 {
+fn deviation(format: &Format, ranks: &Ranks, shape: &[usize]) -> f64 {
     let of_layer = |fan_in: usize| (2.0 / fan_in.max(1) as f64).sqrt();
-    if layer.format.is_chain() {
+    if format.is_chain() {
         return of_layer(shape.iter().skip(1).product());
     }
-    let fan_in: usize = match layer.format.layout() {
-        Layout::TransposedLinear => layer.format.shape()[0],
-        _ => layer.format.shape().iter().skip(1).product(),
+    let fan_in: usize = match format.layout() {
+        Layout::TransposedLinear => format.shape()[0],
+        _ => format.shape().iter().skip(1).product(),
     };
     // The variance of a sum of products is how many there are, times the product of the variances.
-    let count = layer.format.factor_names("").len() as f64;
-    let sums: usize = layer.ranks.values().iter().product();
+    let count = format.factor_names("").len() as f64;
+    let sums: usize = ranks.values().iter().product();
     (of_layer(fan_in).powi(2) / sums as f64).powf(0.5 / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decompose::{Pairs, Scheme};
+
+    #[test]
+    fn what_is_multiplied_out_starts_as_a_dense_layer() {
+        for scheme in [Scheme::TensorTrain, Scheme::Tucker] {
+            for (layout, shape) in [(Layout::Linear, [64, 144]), (Layout::TransposedLinear, [144, 64])] {
+                let format = Format::new(layout, scheme, &shape, 1, &Pairs::Count(3)).unwrap();
+                let ranks = format.ranks(&Ranks::from(8)).unwrap();
+                // The mean over many draws: in one of them elements have factors in common.
+                let draw = |seed: u64| -> f64 {
+                    let factor = |(name, shape): (&String, Vec<usize>)| {
+                        let deviation = deviation(&format, &ranks, &shape);
+                        let data = initial::normal(seed, name, shape.iter().product(), deviation);
+                        Factor { shape, data }
+                    };
+                    let (names, shapes) = (format.factor_names("x"), format.factor_shapes(&ranks));
+                    let factors: Vec<Factor<f32>> = names.iter().zip(shapes).map(factor).collect();
+                    let weight = format.collapse(&factors, 1).unwrap();
+                    weight.iter().map(|x| f64::from(x * x)).sum::<f64>() / weight.len() as f64
+                };
+                let variance = (0..200).map(draw).sum::<f64>() / 200.0;
+                assert!((variance * 144.0 / 2.0 - 1.0).abs() < 0.1, "{scheme} {layout:?}: {variance}");
+            }
+        }
+    }
 }

@@ -142,11 +142,7 @@ fn matrix_of(
     shape: &[usize],
     groups: usize,
 ) -> Result<Unfolding, DecomposeError> {
-    let scheme = match (layout.is_convolution(), convolutions) {
-        (false, _) => Scheme::Matrix,
-        (true, ConvScheme::Spatial) => Scheme::Spatial,
-        (true, ConvScheme::Channel) => Scheme::Channel,
-    };
+    let scheme = if layout.is_convolution() { convolutions.into() } else { Scheme::Matrix };
     Unfolding::new(layout, scheme, shape, groups)
 }
 
@@ -209,6 +205,9 @@ fn formats(
             let memory_bytes = entry.elements() * 8 + format.working_bytes(&format.max_ranks(), 8, &svd);
             jobs.push(Job { work: format.work(), item: (index, entry, format), memory_bytes });
         }
+    }
+    if *pairs != Pairs::default() && !jobs.iter().any(|job| job.item.2.pairs().is_some()) {
+        return Err(CommandError::Usage("the pairs fit none of the layers".to_owned()));
     }
     progress.begin(Stage::Spectra, jobs.len(), jobs.iter().map(|job| job.work).sum());
     let curves = run_jobs(&jobs, options.limits, |(_, entry, format)| {

@@ -48,6 +48,7 @@ pub fn curve<T: Scalar>(
     round_to: usize,
     threads: usize,
 ) -> Result<Curve, DecomposeError> {
+    let round_to = round_to.max(1);
     match format {
         Format::Matrix(unfolding) => {
             Ok(Curve::of_spectrum(&weight_spectrum(data, unfolding, threads)?, format, round_to))
@@ -69,13 +70,14 @@ impl Curve {
     /// The curve of matrices whose singular values are known.
     #[must_use]
     pub fn of_spectrum(spectrum: &Spectrum, format: &Format, round_to: usize) -> Self {
+        let round_to = round_to.max(1);
         let most = format.break_even_rank().min(format.max_ranks().largest());
         let point = |rank: usize| {
             let error = spectrum.relative_error(rank);
             let ranks = Ranks::from(rank);
             Point { ranks, parameters: format.factored_parameters(&ranks), error_squared: error * error }
         };
-        let points = (round_to..=most).step_by(round_to.max(1)).map(point).collect();
+        let points = (round_to..=most).step_by(round_to).map(point).collect();
         Self { points, modes: vec![spectrum.clone()], hosvd: None }
     }
 

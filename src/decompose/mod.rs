@@ -28,6 +28,7 @@
 
 mod alternating;
 mod chain;
+mod conversion;
 mod curve;
 mod error;
 mod format;
@@ -43,9 +44,10 @@ mod tensorized;
 mod unfolding;
 mod weight;
 
+pub use conversion::FormatOptions;
 pub use curve::{Curve, Point, curve};
 pub use error::DecomposeError;
-pub use format::{Format, FormatOptions};
+pub use format::Format;
 pub use heads::{NarrowedHead, narrow_head};
 pub use metric::{Method, Metric, factor_in, spectrum_in};
 pub use overcomplete::overcomplete;

@@ -1,6 +1,6 @@
 //! A tensor's factors as they are stored: found, and multiplied out.
 
-use super::tensor::{self, CpOptions, DenseTensor};
+use super::tensor::{self, CpOptions, DenseTensor, inverse};
 use super::weight::ratio;
 use super::{DecomposeError, Factor, Factored, FormatOptions, Ranks, Scheme, Tensorization};
 use crate::linalg::Scalar;
@@ -36,11 +36,7 @@ pub(super) fn tensor_of<T: Scalar>(
 pub(super) fn stored_of<T: Scalar>(tensor: &Tensorization, dense: &DenseTensor) -> Vec<T> {
     let (sizes, order) = tensor.axes();
     let apart = DenseTensor::new(order.iter().map(|&axis| sizes[axis]).collect(), dense.data.clone());
-    let mut back = vec![0; order.len()];
-    for (place, &axis) in order.iter().enumerate() {
-        back[axis] = place;
-    }
-    apart.permuted(&back).data.into_iter().map(T::from_f64).collect()
+    apart.permuted(&inverse(&order)).data.into_iter().map(T::from_f64).collect()
 }
 
 fn index_in(shape: &[usize], mut at: usize) -> Vec<usize> {

@@ -108,34 +108,6 @@ impl Conv2d {
         self.weight.vars().iter().chain(&self.bias).cloned().collect()
     }
 
-    /// The layers that the factors form; none where they are no chain.
-    fn links<'a>(&self, chain: &'a Chain) -> Vec<Link<'a>> {
-        let configs = match chain.format() {
-            Format::Matrix(unfolding) => {
-                of_matrices(self.config, unfolding.base_scheme(), chain.factors().len())
-            }
-            Format::Tensor(tensor) if tensor.is_chain() => {
-                of_tensor(self.config, chain.scheme(), chain.factors())
-            }
-            Format::Tensor(_) => Vec::new(),
-        };
-        chain.factors().iter().zip(configs).collect()
-    }
-
-    /// What it takes to run the factors in sequence, and to multiply them out first, if a convolution takes what `effort` says.
-    fn costs(&self, chain: &Chain, input: &[usize], effort: fn(&Geometry) -> u64) -> Result<(u64, u64)> {
-        let mut sequence = 0;
-        let mut shape = input.to_vec();
-        for (factor, config) in self.links(chain) {
-            let geometry = config.geometry(&shape, factor.dims())?;
-            sequence += effort(&geometry);
-            shape = geometry.output_shape().to_vec();
-        }
-        let dense = self.config.geometry(input, chain.format().shape())?;
-        let sequence = if chain.format().is_chain() { sequence } else { u64::MAX };
-        Ok((sequence, effort(&dense) + chain.reconstruction_multiply_adds()))
-    }
-
     /// Multiply-adds for an input of this shape.
     ///
     /// # Errors
@@ -145,7 +117,7 @@ impl Conv2d {
         match &self.weight {
             Weight::Dense(weight) => Ok(self.config.geometry(input, weight.dims())?.multiply_adds()),
             Weight::Factored(chain) => {
-                let (sequence, product) = self.costs(chain, input, Geometry::multiply_adds)?;
+                let (sequence, product) = costs(self.config, chain, input, Geometry::multiply_adds)?;
                 Ok(self.execution.of(chain.format()).cheaper(sequence, product).1)
             }
         }
@@ -172,11 +144,11 @@ impl Conv2d {
         // The loops on the CPU have a way with kernels of 3 x 3 that takes a fraction of their multiply-adds.
         let effort: fn(&Geometry) -> u64 =
             if tape.prefers_loops(xs) { kernels::effort } else { Geometry::multiply_adds };
-        let (sequence, product) = self.costs(chain, xs.dims(), effort)?;
+        let (sequence, product) = costs(self.config, chain, xs.dims(), effort)?;
         if self.execution.of(chain.format()).cheaper(sequence, product).0 {
             return dense(&chain.reconstruct(tape)?);
         }
-        let links = self.links(chain);
+        let links: Vec<Link<'_>> = chain.factors().iter().zip(configs(self.config, chain)).collect();
         let mut ys = xs.clone();
         for (index, (factor, config)) in links.iter().enumerate() {
             let weight = tape.parameter(factor);
@@ -288,19 +260,17 @@ impl Conv1d {
         let mut links: Vec<(Node, Convolution)> = match &self.weight {
             Weight::Dense(weight) => vec![(flat(&tape.parameter(weight))?, self.config)],
             Weight::Factored(chain) => {
-                let dense = self.config.geometry(&[b, c, 1, l], &unflattened(chain.format().shape()))?;
-                let positions = (b * dense.output[1]) as u64;
-                let sequence = chain.parameters() as u64 * positions;
-                let product = dense.multiply_adds() + chain.reconstruction_multiply_adds();
+                let (sequence, product) = costs(self.config, chain, &[b, c, 1, l], Geometry::multiply_adds)?;
                 if self.execution.of(chain.format()).cheaper(sequence, product).0 {
                     vec![(flat(&chain.reconstruct(tape)?)?, self.config)]
                 } else {
-                    let configs = match chain.format() {
-                        Format::Matrix(_) => of_matrices(self.config, Scheme::Channel, chain.factors().len()),
-                        Format::Tensor(_) => of_tensor(self.config, chain.scheme(), chain.factors()),
-                    };
                     let link = |(factor, config)| Ok((flat(&tape.parameter(factor))?, config));
-                    chain.factors().iter().zip(configs).map(link).collect::<Result<_>>()?
+                    chain
+                        .factors()
+                        .iter()
+                        .zip(configs(self.config, chain))
+                        .map(link)
+                        .collect::<Result<_>>()?
                 }
             }
         };
@@ -316,6 +286,34 @@ impl Conv1d {
         let &[b, o, _, l] = ys.dims() else { bail!("expected four axes, found {:?}", ys.dims()) };
         tape.apply(Reshape::new(&[b, o, l]), &[&ys])
     }
+}
+
+/// The convolutions that the factors are, one after the other; none where they are no chain.
+fn configs(config: Convolution, chain: &Chain) -> Vec<Convolution> {
+    match chain.format() {
+        Format::Matrix(unfolding) => of_matrices(config, unfolding.base_scheme(), chain.factors().len()),
+        Format::Tensor(tensor) if tensor.is_chain() => of_tensor(config, chain.scheme(), chain.factors()),
+        Format::Tensor(_) => Vec::new(),
+    }
+}
+
+/// What it takes to run the factors in sequence, and to multiply them out first, if a convolution takes what `effort` says.
+fn costs(
+    config: Convolution,
+    chain: &Chain,
+    input: &[usize],
+    effort: fn(&Geometry) -> u64,
+) -> Result<(u64, u64)> {
+    let mut sequence = 0;
+    let mut shape = input.to_vec();
+    for (factor, config) in chain.factors().iter().zip(configs(config, chain)) {
+        let geometry = config.geometry(&shape, &unflattened(factor.dims()))?;
+        sequence += effort(&geometry);
+        shape = geometry.output_shape().to_vec();
+    }
+    let dense = config.geometry(input, &unflattened(chain.format().shape()))?;
+    let sequence = if chain.format().is_chain() { sequence } else { u64::MAX };
+    Ok((sequence, effort(&dense) + chain.reconstruction_multiply_adds()))
 }
 
 /// Where on its way a convolution is across, and where down.
@@ -348,11 +346,12 @@ fn of_tensor(config: Convolution, scheme: Scheme, factors: &[Var]) -> Vec<Convol
     }
 }
 
-/// `(o, i, k)` as the kernel of two axes that it is.
+/// A kernel `(o, i, k)` as one of two axes; others as they are.
 fn unflattened(shape: &[usize]) -> Vec<usize> {
-    let mut shape = shape.to_vec();
-    shape.insert(2.min(shape.len()), 1);
-    shape
+    match *shape {
+        [o, i, k] => vec![o, i, 1, k],
+        _ => shape.to_vec(),
+    }
 }
 
 impl Module for Conv1d {

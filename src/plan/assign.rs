@@ -1,5 +1,5 @@
 use super::catalog::Catalog;
-use super::draft::{Draft, how, limit, round_to};
+use super::draft::{Draft, how, round_to};
 use super::error::{PlanError, Reason};
 use super::forms;
 use super::rank::{self, Candidate};
@@ -85,9 +85,7 @@ pub(super) fn assign_ranks(
 pub(super) fn choose_formats(drafts: &mut [Draft], recipe: &Recipe) {
     for draft in drafts.iter_mut().filter(|draft| draft.forms.len() > 1) {
         let Some((form, ranks)) = draft.chosen else { continue };
-        let stride = draft.stride();
-        let limit = limit(recipe, draft.rule);
-        let ranked = forms::compared(&draft.forms, form, &ranks, limit, stride);
+        let ranked = forms::compared(draft.comparison(form, ranks, recipe));
         draft.chosen = ranked.first().map(|best| (best.form, best.ranks)).or(draft.chosen);
     }
 }

@@ -1,12 +1,12 @@
 use super::assign::{assign_ranks, choose_formats};
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
-use super::draft::{Draft, how, limit, round_to};
+use super::draft::{Draft, how, round_to};
 use super::error::{PlanError, Reason};
 use super::forms::{self, Form};
 use super::layer::LayerPlan;
 use super::progress::Progress;
 use super::rank;
-use super::recipe::{Recipe, Save};
+use super::recipe::{Recipe, RecipeError, Save};
 use super::rule::RankRule;
 use super::schedule::Limits;
 use super::select::{self, ConvolutionFacts, Selection};
@@ -152,6 +152,7 @@ fn draw(checkpoint: &Checkpoint, recipe: &Recipe, options: &PlanOptions) -> Resu
     let mut dense: BTreeMap<String, Reason> = BTreeMap::new();
     let drafts = drafts(&catalog, recipe, &selections, &facts, &mut dense)?;
     refuse_ranks(&drafts, recipe)?;
+    refuse_pairs(&drafts, recipe)?;
     Ok(Drawn { catalog, drafts, dense })
 }
 
@@ -179,12 +180,13 @@ fn drafts(
             }
             None => continue,
         };
-        let formats = forms::of(entry, recipe, rule)?;
         let first = drafts.iter_mut().find(|draft| draft.entry.tied_with.contains(&entry.name));
         if let Some(first) = first {
-            first.tied.push((entry.name.clone(), entry.layer.clone(), formats));
+            // One weight has one format, whatever rule takes its other uses.
+            first.tie(entry, &forms::of(entry, recipe, first.rule)?)?;
             continue;
         }
+        let formats = forms::of(entry, recipe, rule)?;
         drafts.push(Draft {
             entry: entry.clone(),
             forms: formats.into_iter().map(|format| Form { format, curve: None }).collect(),
@@ -204,6 +206,19 @@ fn is_named(recipe: &Recipe, entry: &CatalogEntry) -> bool {
     let mut selectors = recipe.rules.iter().flat_map(|rule| &rule.selectors);
     selectors
         .any(|s| s.pattern.is_exact() && (s.pattern.matches(&entry.layer) || s.pattern.matches(&entry.name)))
+}
+
+/// Refuses pairs that no layer of their rule has, where layers without them take another format in silence.
+fn refuse_pairs(drafts: &[Draft], recipe: &Recipe) -> Result<(), PlanError> {
+    for (index, rule) in recipe.rules.iter().enumerate() {
+        let of_rule = || drafts.iter().filter(move |draft| draft.rule == index);
+        let has_pairs = |draft: &Draft| draft.forms.iter().any(|form| form.format.pairs().is_some());
+        if rule.pairs.is_some() && of_rule().next().is_some() && !of_rule().any(has_pairs) {
+            let problem = "pairs fit none of the layers that they are for".to_owned();
+            return Err(RecipeError::Invalid(problem).into());
+        }
+    }
+    Ok(())
 }
 
 /// Refuses an absolute rank beyond a layer that was named, or beyond all layers of its rule.
@@ -290,8 +305,7 @@ fn finish(
             dense.insert(draft.entry.name, reason);
             continue;
         };
-        let limit = limit(recipe, draft.rule);
-        let alternatives = forms::alternatives(&draft.forms, form, &ranks, limit, draft.stride());
+        let alternatives = forms::alternatives(draft.comparison(form, ranks, recipe));
         let Form { format, curve } = draft.forms[form].clone();
         let tied: Vec<(String, String, Format)> = draft
             .tied

@@ -1,11 +1,11 @@
 use super::catalog::CatalogEntry;
-use super::error::Reason;
-use super::forms::{self, Form};
+use super::error::{PlanError, Reason};
+use super::forms::{self, Comparison, Form};
 use super::rank::{self, Candidate};
 use super::recipe::{Allocate, Recipe};
 use super::rule::{Objective, RankRule};
 use super::select::ConvolutionFacts;
-use crate::decompose::{Format, Metric, Ranks};
+use crate::decompose::{DecomposeError, Format, Metric, Ranks};
 
 /// A layer on its way to a rank.
 pub(super) struct Draft {
@@ -28,8 +28,35 @@ impl Draft {
         &self.forms[0].format
     }
 
-    pub(super) fn stride(&self) -> [usize; 2] {
+    fn stride(&self) -> [usize; 2] {
         self.facts.stride.unwrap_or([1, 1])
+    }
+
+    /// Adds another tensor that holds the weight; left are the forms that both have.
+    pub(super) fn tie(&mut self, entry: &CatalogEntry, formats: &[Format]) -> Result<(), PlanError> {
+        let of = |form: &Form| formats.iter().find(|other| form.format.has_factors_of(other)).cloned();
+        let shared: Vec<Option<Format>> = self.forms.iter().map(of).collect();
+        if shared[0].is_none() {
+            let other = self.format().layout().name();
+            let layout = entry.kind.layout().map_or("", |layout| layout.name());
+            let source = DecomposeError::TransposedTensor { layout, other };
+            return Err(PlanError::Decompose { tensor: entry.name.clone(), source });
+        }
+        let mut kept = shared.iter().map(Option::is_some);
+        self.forms.retain(|_| kept.next().unwrap_or(true));
+        for (_, _, formats) in &mut self.tied {
+            let mut kept = shared.iter().map(Option::is_some);
+            formats.retain(|_| kept.next().unwrap_or(true));
+        }
+        let formats = shared.into_iter().flatten().collect();
+        self.tied.push((entry.name.clone(), entry.layer.clone(), formats));
+        Ok(())
+    }
+
+    /// Its forms beside one at its ranks.
+    pub(super) fn comparison(&self, chosen: usize, ranks: Ranks, recipe: &Recipe) -> Comparison<'_> {
+        let (limit, stride) = (limit(recipe, self.rule), self.stride());
+        Comparison { forms: &self.forms, chosen, ranks, limit, stride }
     }
 
     pub(super) fn candidate(&self, recipe: &Recipe) -> Candidate {
@@ -64,7 +91,7 @@ pub(super) fn objective(recipe: &Recipe, rule: usize) -> Objective {
 }
 
 /// What a format that is compared with a layer's must not exceed.
-pub(super) fn limit(recipe: &Recipe, rule: usize) -> forms::Limit {
+fn limit(recipe: &Recipe, rule: usize) -> forms::Limit {
     let rank = recipe.rules.get(rule).and_then(|rule| rule.rank);
     let is_budget = matches!(rank, Some(RankRule::Keep(_) | RankRule::LayerKeep(_)));
     let macs = objective(recipe, rule) == Objective::Macs;

@@ -75,17 +75,13 @@ fn scheme_of(
     asked: Option<Scheme>,
     of_convolutions: ConvScheme,
 ) -> Scheme {
-    let convolution = match of_convolutions {
-        ConvScheme::Spatial => Scheme::Spatial,
-        ConvScheme::Channel => Scheme::Channel,
-    };
     match asked {
         Some(Scheme::Deep) => Scheme::Deep,
         // A kernel of one tap is a matrix, and the components of a matrix are its singular vectors.
         Some(scheme) if scheme.is_tensor() && applies(scheme, layout, entry) => scheme,
         Some(scheme) if layout.is_convolution() && scheme.is_tensor() => Scheme::Channel,
         Some(scheme) if layout.is_convolution() && scheme != Scheme::Matrix => scheme,
-        _ if layout.is_convolution() => convolution,
+        _ if layout.is_convolution() => of_convolutions.into(),
         _ => Scheme::Matrix,
     }
 }
@@ -133,18 +129,23 @@ pub(super) struct Limit {
     pub(super) macs: bool,
 }
 
+/// Forms that are compared with one of them at its ranks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Comparison<'a> {
+    pub(super) forms: &'a [Form],
+    pub(super) chosen: usize,
+    pub(super) ranks: Ranks,
+    pub(super) limit: Limit,
+    pub(super) stride: [usize; 2],
+}
+
 /// All forms that can be compared, at no more than what the chosen one costs: the best first.
-pub(super) fn compared(
-    forms: &[Form],
-    chosen: usize,
-    ranks: &Ranks,
-    limit: Limit,
-    stride: [usize; 2],
-) -> Vec<Ranked> {
+pub(super) fn compared(comparison: Comparison<'_>) -> Vec<Ranked> {
+    let Comparison { forms, chosen, ranks, limit, stride } = comparison;
     let cost = |format: &Format, ranks: &Ranks| {
         (format.factored_parameters(ranks), format.factored_multiply_adds(ranks, stride))
     };
-    let most = cost(&forms[chosen].format, ranks);
+    let most = cost(&forms[chosen].format, &ranks);
     let best = |(form, Form { format, curve }): (usize, &Form)| {
         let within = |point: &&Point| {
             let (parameters, macs) = cost(format, &point.ranks);
@@ -161,18 +162,12 @@ pub(super) fn compared(
 }
 
 /// The forms that were not chosen, as they are reported.
-pub(super) fn alternatives(
-    forms: &[Form],
-    chosen: usize,
-    ranks: &Ranks,
-    limit: Limit,
-    stride: [usize; 2],
-) -> Vec<Alternative> {
+pub(super) fn alternatives(comparison: Comparison<'_>) -> Vec<Alternative> {
+    let Comparison { forms, chosen, stride, .. } = comparison;
     if forms.len() < 2 {
         return Vec::new();
     }
-    let others =
-        compared(forms, chosen, ranks, limit, stride).into_iter().filter(|other| other.form != chosen);
+    let others = compared(comparison).into_iter().filter(|other| other.form != chosen);
     let alternative = |other: Ranked| {
         let format = &forms[other.form].format;
         Alternative {

@@ -79,7 +79,9 @@ pub(super) fn steps(form: usize, format: &Format, curve: Option<&Curve>, round_t
     let most = format.max_ranks();
     let largest = most.largest();
     let mut steps: Vec<Step> = Vec::new();
-    for rank in (round_to..=format.break_even_rank().max(round_to).min(largest)).step_by(round_to) {
+    // Modes that grow in proportion are not at the same rank where they break even.
+    let last = if most.is_one() { format.break_even_rank().max(round_to).min(largest) } else { largest };
+    for rank in (round_to..=last).step_by(round_to) {
         let part = rank as f64 / largest as f64;
         let ranks = most.map(|_, most| rounded((part * most as f64).round() as usize, round_to, most));
         let ranks = format.attainable(&ranks);
@@ -289,5 +291,10 @@ mod tests {
         let steps = steps(0, &format, None, 1);
         assert!(steps.windows(2).all(|pair| pair[0].parameters < pair[1].parameters));
         assert!(steps.iter().all(|step| step.parameters < 32 * 16 * 9));
+        // Modes of unlike sizes still come as near the weight's size as one step leaves.
+        let narrow =
+            Format::new(Layout::Conv2d, Scheme::Tucker, &[64, 8, 3, 3], 1, &Pairs::default()).unwrap();
+        let last = super::steps(0, &narrow, None, 1).last().unwrap().parameters;
+        assert!(last > 4300, "{last} of {}", narrow.parameters());
     }
 }

@@ -154,6 +154,15 @@ pub enum ConvScheme {
     Channel,
 }
 
+impl From<ConvScheme> for Scheme {
+    fn from(scheme: ConvScheme) -> Self {
+        match scheme {
+            ConvScheme::Spatial => Self::Spatial,
+            ConvScheme::Channel => Self::Channel,
+        }
+    }
+}
+
 /// How a budget of parameters is spread over layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -315,7 +324,7 @@ fn scheme_problem(rule: &Rule, method: Method) -> Option<String> {
     } else if rule.pairs.is_some() && !is_auto && (!is_tensor || is_cp) {
         "pairs are of tensors: they need scheme `tensor-train`, `tucker` or `auto`"
     } else if (is_auto || is_tensor) && method != Method::Plain {
-        "factors of tensors are near the weight itself: they need method `plain`"
+        "`tucker`, `cp`, `tensor-train` and `auto` are near the weight itself: leave the calibration and its method out"
     } else if (is_auto || is_tensor) && matches!(rule.rank, Some(RankRule::RankRatio(ratio)) if ratio > 1.0) {
         "rank_ratio above 1 is for factors of matrices"
     } else if matches!(rule.rank, Some(RankRule::Ranks(_))) && !is_tensor {

@@ -222,6 +222,10 @@ fn diagnostics_are_those_of_faers_singular_values() -> Result<()> {
         if chain.scheme().is_tensor() {
             let norm = norm(&chain.collapse()?);
             assert!((found.norm / norm - 1.0).abs() < 1e-12, "{what}");
+            let squares = |factor: &Var| wide(factor.as_tensor()).sqr()?.sum_all()?.to_scalar::<f64>();
+            let all = chain.factors().iter().map(squares).collect::<Result<Vec<f64>>>()?;
+            assert!((found.nuclear_bound / (all.iter().sum::<f64>() / 2.0) - 1.0).abs() < 1e-12, "{what}");
+            assert!((found.effective_step_size * norm * norm / 0.1 - 1.0).abs() < 1e-12, "{what}");
             assert!(found.stable_rank >= 1.0 - 1e-12 && found.nuclear_norm >= norm * (1.0 - 1e-12), "{what}");
             return Ok(());
         }

@@ -27,6 +27,14 @@ pub struct DenseTensor {
     pub data: Vec<f64>,
 }
 
+/// The order that undoes one: where each axis has gone.
+#[must_use]
+pub(crate) fn inverse(order: &[usize]) -> Vec<usize> {
+    let mut back = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(place, &axis)| back[axis] = place);
+    back
+}
+
 impl DenseTensor {
     /// A tensor of these elements.
     ///

@@ -40,6 +40,7 @@ mod tucker;
 pub(crate) use cp::reconstruct as cp_to_dense;
 pub use cp::{Cp, CpOptions, cp};
 pub use dense::DenseTensor;
+pub(crate) use dense::inverse;
 pub use spectra::{HosvdErrors, hosvd_errors, mode_spectra, train_spectra};
 pub(crate) use train::reconstruct as tensor_train_to_dense;
 pub use train::{TensorTrain, tensor_train};

@@ -1,6 +1,7 @@
 use faer::{Mat, MatRef};
 
 use super::DenseTensor;
+use super::dense::inverse;
 use super::leading::leading_vectors;
 use crate::linalg::{LinalgError, Team};
 
@@ -152,8 +153,7 @@ impl Iteration {
             factors.push(start);
         }
         let (core, sweeps) = self.sweep(&mut factors)?;
-        let mut back = vec![0; self.order.len()];
-        self.order.iter().enumerate().for_each(|(at, &axis)| back[axis] = at);
+        let back = inverse(&self.order);
         let mut in_order: Vec<(usize, Mat<f64>)> =
             self.steps.iter().map(|step| step.2).zip(factors).collect();
         in_order.sort_by_key(|(place, _)| *place);

@@ -7,6 +7,7 @@ mod components;
 mod train;
 mod tucker;
 
+use crate::decompose::tensor::inverse;
 use crate::decompose::{Scheme, Tensorization};
 use candle_core::{Result, Tensor, bail};
 
@@ -62,10 +63,7 @@ impl<'a> Factors<'a> {
     pub(crate) fn weight(&self) -> Result<Tensor> {
         let (sizes, order) = self.of.axes();
         let apart: Vec<usize> = order.iter().map(|&axis| sizes[axis]).collect();
-        let mut back = vec![0; order.len()];
-        for (place, &axis) in order.iter().enumerate() {
-            back[axis] = place;
-        }
+        let back = inverse(&order);
         self.contraction.product()?.reshape(apart)?.permute(back)?.contiguous()?.reshape(self.of.shape())
     }
 

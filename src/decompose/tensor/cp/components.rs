@@ -2,6 +2,7 @@ use faer::Mat;
 
 use super::arranged::{Arranged, khatri_rao};
 use super::{CpOptions, DenseTensor};
+use crate::decompose::tensor::inverse;
 use crate::decompose::tensor::leading::{has_negative_peak, leading_vectors};
 use crate::linalg::{LinalgError, Splitmix, Team, matmul};
 
@@ -86,7 +87,5 @@ pub(crate) fn reconstruct(factors: &[Mat<f64>]) -> DenseTensor {
     let rows = khatri_rao(&sorted[..last]);
     let matrix = matmul(rows.as_ref(), sorted[last].transpose(), 1);
     let shape: Vec<usize> = sorted.iter().map(Mat::nrows).collect();
-    let mut back = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(at, &axis)| back[axis] = at);
-    DenseTensor::fold(last, matrix.transpose(), &shape).permuted(&back)
+    DenseTensor::fold(last, matrix.transpose(), &shape).permuted(&inverse(&order))
 }
