@@ -1,10 +1,11 @@
 //! What was typed.
 
+use super::checkpoint_arguments::{CollapseArguments, HeadsArguments, InspectArguments, VerifyArguments};
 use super::language::{GenerateArguments, ImportArguments, TranslateArguments};
 use super::training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 use super::values::{
-    AllocateValue, ConvSchemeValue, DtypeValue, InputsValue, MethodValue, ObjectiveValue, SaveValue,
-    SchemeValue, Size, SvdValue, limit, pairs, part, positive, ranks,
+    AllocateValue, DtypeValue, InputsValue, MethodValue, ObjectiveValue, SaveValue, SchemeValue, Size,
+    SvdValue, limit, pairs, part, positive, ranks,
 };
 use crate::checkpoint::Source;
 use crate::data::{DataSource, Material};
@@ -287,128 +288,4 @@ pub(super) struct CalibrationArguments {
     /// Write what the model does with the data to this file, for further compressions
     #[arg(long, value_name = "FILE", help_heading = "Calibration")]
     pub(super) save_statistics: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct HeadsArguments {
-    /// A checkpoint's folder
-    #[arg(value_name = "CHECKPOINT")]
-    pub(super) checkpoint: Source,
-    /// The part of the width of queries and keys that is kept [default: they stay as they are]
-    #[arg(long, value_name = "F", value_parser = part)]
-    pub(super) query_key: Option<f64>,
-    /// The part of the width of values that is kept [default: they stay as they are]
-    #[arg(long, value_name = "F", value_parser = part)]
-    pub(super) output_value: Option<f64>,
-    /// Run the model over data first, and factor for what it does with them
-    #[arg(long, value_name = "DATA")]
-    pub(super) calibrate: Option<Material>,
-    /// Take what the model does from this file, which --save-statistics wrote
-    #[arg(long, value_name = "FILE")]
-    pub(super) statistics: Option<PathBuf>,
-    /// What products are made to be near in [default: fisher with calibration, plain without]
-    #[arg(long, value_name = "METHOD", value_enum)]
-    pub(super) method: Option<MethodValue>,
-    /// Where the result goes
-    #[arg(long, short, value_name = "PATH")]
-    pub(super) out: PathBuf,
-    /// Largest file of a folder [default: 5GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(super) max_shard_size: Option<Size>,
-    /// Replace an existing output, at the end and at once
-    #[arg(long)]
-    pub(super) overwrite: bool,
-    #[command(flatten)]
-    pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct CollapseArguments {
-    /// A factored checkpoint
-    #[arg(value_name = "FACTORED")]
-    pub(super) checkpoint: Source,
-    /// Where the dense checkpoint goes
-    #[arg(long, short, value_name = "PATH")]
-    pub(super) out: PathBuf,
-    /// Largest file of a folder [default: 5GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(super) max_shard_size: Option<Size>,
-    /// Replace an existing output, at the end and at once
-    #[arg(long)]
-    pub(super) overwrite: bool,
-    #[command(flatten)]
-    pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct VerifyArguments {
-    /// A factored checkpoint
-    #[arg(value_name = "FACTORED")]
-    pub(super) factored: Source,
-    /// The dense checkpoint that it was made from
-    #[arg(long, value_name = "DENSE")]
-    pub(super) against: Source,
-    #[command(flatten)]
-    pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
-}
-
-#[derive(Args, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub(super) struct InspectArguments {
-    /// A dense or a factored checkpoint
-    #[arg(value_name = "CHECKPOINT")]
-    pub(super) checkpoint: Source,
-    /// Only the layers that a pattern matches [repeatable]
-    #[arg(long, value_name = "PATTERN")]
-    pub(super) target: Vec<String>,
-    /// Show what this rank would cost and lose
-    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
-    pub(super) rank: Option<usize>,
-    /// How convolutions are seen as matrices [default: spatial]
-    #[arg(long, value_name = "SCHEME", value_enum)]
-    pub(super) conv_scheme: Option<ConvSchemeValue>,
-    /// Show what each layer would lose in every format: matrices, tucker, cp, tensor-train
-    #[arg(long, conflicts_with = "no_spectra")]
-    pub(super) formats: bool,
-    /// How tensors take outputs and inputs apart: in how many [default: 2], or 8x4,8x16 for outputs x inputs of each
-    #[arg(long, value_name = "PAIRS", value_parser = pairs, requires = "formats")]
-    pub(super) pairs: Option<Pairs>,
-    /// Write a page with a chart of each layer's formats
-    #[arg(long, value_name = "FILE", requires = "formats")]
-    pub(super) report: Option<PathBuf>,
-    /// Read headers only, and compute no singular values
-    #[arg(long)]
-    pub(super) no_spectra: bool,
-    /// List every tensor as well
-    #[arg(long)]
-    pub(super) tensors: bool,
-    /// Print the recipe of a factored checkpoint, as TOML, and nothing else
-    #[arg(long, conflicts_with_all = ["json", "tensors"])]
-    pub(super) recipe: bool,
-    #[command(flatten)]
-    pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
 }

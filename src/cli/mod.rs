@@ -9,6 +9,7 @@
 //! | 130 | interrupted; nothing was written, a run keeps its last state |
 
 mod arguments;
+mod checkpoint_arguments;
 mod evaluate_meaning;
 mod language;
 mod meaning;
@@ -22,9 +23,8 @@ use crate::decompose::Method;
 use crate::plan::{Pattern, Recipe};
 use crate::report;
 use crate::train::{RunFolder, TrainingProgress, Unheard};
-use arguments::{
-    Cli, CollapseArguments, Command, CompressArguments, HeadsArguments, InspectArguments, VerifyArguments,
-};
+use arguments::{Cli, Command, CompressArguments};
+use checkpoint_arguments::{CollapseArguments, HeadsArguments, InspectArguments, VerifyArguments};
 use clap::{CommandFactory, FromArgMatches};
 use evaluate_meaning::Evaluate;
 use output::{Failure, print};

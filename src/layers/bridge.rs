@@ -1,5 +1,5 @@
 use super::operation::{Operation, View};
-use super::tape::{view, with_views};
+use super::recording::{view, with_views};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use std::sync::Arc;
 

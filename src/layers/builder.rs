@@ -1,5 +1,6 @@
 use super::batch_norm::BatchNorm;
 use super::build_error::BuildError;
+use super::built::{Built, LayerEntry};
 use super::chain::{Chain, Execution};
 use super::convolution::Conv2d;
 use super::embedding::Embedding;
@@ -7,7 +8,7 @@ use super::heads::{HeadProduct, HeadProductKind, HeadWeight};
 use super::initial::{self, Start};
 use super::linear::Linear;
 use super::operations::Convolution;
-use super::parameters::{Parameters, Role};
+use super::parameters::Role;
 use super::recorded::{format_of, ranks_in};
 use super::row_norm::RowNorm;
 use super::state::{State, Stored};
@@ -45,28 +46,6 @@ enum Source<'a> {
     Checkpoint(&'a State),
     /// Random initial values from this seed.
     Fresh(u64),
-}
-
-/// What a builder made.
-#[derive(Clone, Debug, Default)]
-pub struct Built {
-    /// All tensors of all layers.
-    pub parameters: Parameters,
-    /// The layers with a weight, in the order in which they were made.
-    pub layers: Vec<LayerEntry>,
-    /// The products of dense weights that heads of attention compute with.
-    pub products: Vec<HeadProduct>,
-}
-
-/// A layer with a weight.
-#[derive(Clone, Debug)]
-pub struct LayerEntry {
-    /// Its name.
-    pub name: String,
-    /// How its weight is laid out.
-    pub layout: Layout,
-    /// Its weight, shared with the layer.
-    pub weight: Weight,
 }
 
 impl<'a> Builder<'a> {

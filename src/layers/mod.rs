@@ -4,12 +4,12 @@
 //! | --- | --- |
 //! | `linear`, `convolution`, `embedding`, `batch_norm`, `row_norm` | the layers |
 //! | `weight`, `chain` | a dense weight or its factors; Frobenius decay in closed form, diagnostics |
-//! | `builder`, `build_error`, `state` | layers out of a checkpoint's tensors and record, and back |
+//! | `builder`, `built`, `build_error`, `state` | layers out of a checkpoint's tensors and record, and back |
 //! | `heads` | the products that heads of attention compute with, and the gradient of their norms |
 //! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
 //! | `sequences`, `key_values` | sequences of tokens that lie behind each other; what they leave for later tokens |
-//! | `tape`, `gradients`, `observer`, `operation`, `bridge` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
+//! | `tape`, `recording`, `gradients`, `observer`, `operation`, `bridge` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
 //! | `operations` | what layers are computed by |
 //! | `geometry`, `kernels` | convolutions and normalization as loops over slices |
 //!
@@ -70,6 +70,7 @@ mod batch_norm;
 mod bridge;
 mod build_error;
 mod builder;
+mod built;
 mod chain;
 mod convolution;
 mod embedding;
@@ -86,6 +87,7 @@ mod operation;
 pub mod operations;
 mod parameters;
 mod recorded;
+mod recording;
 mod row_norm;
 mod sequences;
 mod state;
@@ -95,7 +97,8 @@ mod weight;
 
 pub use batch_norm::{BatchNorm, Statistics};
 pub use build_error::BuildError;
-pub use builder::{Builder, Built, LayerEntry};
+pub use builder::Builder;
+pub use built::{Built, LayerEntry};
 pub use chain::{Chain, Diagnostics, Execution};
 pub use convolution::{Conv1d, Conv2d};
 pub use embedding::Embedding;

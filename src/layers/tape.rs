@@ -1,12 +1,11 @@
 use super::bridge::Bridge;
 use super::geometry::Geometry;
 use super::gradients::Gradients;
-use super::kernels;
 use super::observer::Observer;
-use super::operation::{Operation, View};
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, TensorId, Var, bail};
+use super::operation::Operation;
+use super::recording::{Recording, Step, with_views};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,28 +38,9 @@ enum Mode {
     /// Nothing: only results are wanted.
     Infer,
     /// It is kept, to be run backwards.
-    Record(RefCell<Record>),
+    Record(RefCell<Recording>),
     /// Candle keeps it.
     Candle,
-}
-
-#[derive(Debug, Default)]
-struct Record {
-    steps: Vec<Step>,
-    slots: usize,
-    parameters: HashMap<TensorId, usize>,
-    /// Whether gradients are those of results alone, not of parameters.
-    frozen: bool,
-}
-
-#[derive(Debug)]
-struct Step {
-    operation: Arc<dyn Operation>,
-    inputs: Vec<(Option<Tensor>, Vec<usize>, Option<usize>)>,
-    output: Option<Tensor>,
-    slot: usize,
-    /// The weight of the layer whose result this is, where it is observed.
-    watched: Option<TensorId>,
 }
 
 /// A computation: runs operations on tensors, and runs them backwards where gradients are wanted.
@@ -129,7 +109,7 @@ impl Tape {
     /// when it is run backwards. Parameters get no gradient.
     #[must_use]
     pub fn observed(observer: Rc<dyn Observer>) -> Self {
-        let record = Record { frozen: true, ..Record::default() };
+        let record = Recording { frozen: true, ..Recording::default() };
         Self { observer: Some(observer), ..Self::new(Mode::Record(RefCell::new(record))) }
     }
 
@@ -343,85 +323,6 @@ impl Tape {
             let inner = (&result.tensor * gradient)?.sum_all()?;
             return Ok(Gradients::candle(inner.backward()?));
         };
-        let observer = self.observer;
-        let Record { steps, slots, parameters, .. } = record.into_inner();
-        let Some(start) = result.slot else {
-            return Ok(Gradients::own(HashMap::new()));
-        };
-        let mut gradients: Vec<Option<Tensor>> = vec![None; slots];
-        gradients[start] = Some(gradient.clone());
-        for step in steps.into_iter().rev() {
-            let Some(gradient) = gradients[step.slot].take() else { continue };
-            if let (Some(weight), Some(observer)) = (step.watched, &observer) {
-                observer.gradient(weight, &gradient)?;
-            }
-            let wanted: Vec<bool> = step.inputs.iter().map(|(_, _, slot)| slot.is_some()).collect();
-            if wanted.iter().all(|wanted| !wanted) {
-                continue;
-            }
-            let found = step.backward(&gradient, &wanted)?;
-            drop(gradient);
-            for ((_, shape, slot), gradient) in step.inputs.iter().zip(found) {
-                let (Some(slot), Some(gradient)) = (slot, gradient) else { continue };
-                let gradient = Tensor::from_vec(gradient, shape.as_slice(), result.tensor.device())?;
-                let entry = &mut gradients[*slot];
-                *entry = Some(match entry.take() {
-                    None => gradient,
-                    Some(sum) => add(&sum, &gradient)?,
-                });
-            }
-        }
-        let found = parameters.into_iter().filter_map(|(id, slot)| Some((id, gradients[slot].take()?)));
-        Ok(Gradients::own(found.collect()))
+        record.into_inner().backward(result.slot, gradient, self.observer.as_deref())
     }
-}
-
-impl Step {
-    fn backward(&self, gradient: &Tensor, wanted: &[bool]) -> Result<Vec<Option<Vec<f32>>>> {
-        let mut tensors: Vec<Tensor> = self.inputs.iter().filter_map(|(tensor, ..)| tensor.clone()).collect();
-        let inputs = tensors.len();
-        tensors.push(gradient.contiguous()?);
-        tensors.extend(self.output.clone());
-        with_views(&tensors, |views| {
-            // What is not needed still says its shape.
-            let inputs: Vec<View<'_>> = if inputs == self.inputs.len() {
-                views[..inputs].to_vec()
-            } else {
-                self.inputs.iter().map(|(_, shape, _)| View { data: &[], shape }).collect()
-            };
-            let gradient = views[tensors.len() - 1 - usize::from(self.output.is_some())];
-            let output = match self.output {
-                Some(_) => views[tensors.len() - 1],
-                None => View { data: &[], shape: gradient.shape },
-            };
-            self.operation.backward(&inputs, output, gradient, wanted)
-        })
-    }
-}
-
-/// The sum of two gradients of one shape.
-fn add(one: &Tensor, other: &Tensor) -> Result<Tensor> {
-    let tensors = [one.contiguous()?, other.contiguous()?];
-    let sum = with_views(&tensors, |views| Ok(kernels::add(views[0].data, views[1].data)))?;
-    Tensor::from_vec(sum, one.shape(), one.device())
-}
-
-/// Lends the elements of contiguous f32 tensors on the CPU.
-pub(super) fn with_views<T>(tensors: &[Tensor], act: impl FnOnce(&[View<'_>]) -> Result<T>) -> Result<T> {
-    let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
-    let views: Vec<View<'_>> = held
-        .iter()
-        .map(|(storage, layout)| match &**storage {
-            Storage::Cpu(storage) => view(storage, layout),
-            _ => bail!("expected a tensor on the CPU"),
-        })
-        .collect::<Result<_>>()?;
-    act(&views)
-}
-
-pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &'a Layout) -> Result<View<'a>> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("expected a contiguous tensor");
-    };
-    Ok(View { data: &storage.as_slice::<f32>()?[start..end], shape: layout.dims() })
 }
