@@ -186,6 +186,21 @@ pub(crate) fn is_safetensors(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors")
 }
 
+/// Says whether a file has a name that weights or their index are written under, at the top of a directory.
+pub(crate) fn is_weights(relative: &Path) -> bool {
+    let Some(name) = relative.to_str() else { return false };
+    let numbered = || {
+        let (number, count) =
+            name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-")?;
+        Some(
+            [number, count]
+                .iter()
+                .all(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())),
+        )
+    };
+    name == SINGLE_FILE || name == INDEX_FILE || numbered().unwrap_or(false)
+}
+
 /// Says whether a file is an index, by its name.
 pub(crate) fn is_index(path: &Path) -> bool {
     file_name(path).ends_with(INDEX_END)

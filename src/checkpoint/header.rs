@@ -80,11 +80,11 @@ impl Header {
         let mut length = [0u8; LENGTH_BYTES as usize];
         reader.read_exact(&mut length)?;
         let header = u64::from_le_bytes(length);
-        if header > available {
-            return Ok(Err(Problem::HeaderBeyondFile { header, available }.into()));
-        }
         if header > LARGEST_HEADER {
             return Ok(Err(Problem::HeaderTooLarge { header, limit: LARGEST_HEADER }.into()));
+        }
+        if header > available {
+            return Ok(Err(Problem::HeaderBeyondFile { header, available }.into()));
         }
         let mut text = vec![0u8; header as usize];
         reader.read_exact(&mut text)?;

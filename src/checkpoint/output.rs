@@ -33,8 +33,10 @@ pub struct OutputOptions {
     pub as_directory: bool,
     /// The most bytes of tensors in one file of a directory; a larger tensor gets a file of its own.
     pub max_shard_bytes: u64,
-    /// Whether a file, or a directory with a checkpoint in it, may be replaced.
+    /// Whether a file, or a directory of such an output, may be replaced.
     pub overwrite: bool,
+    /// What will lie beside the weights of a directory, by path in it: a directory with other files is not replaced.
+    pub side_files: Vec<PathBuf>,
     /// Bytes of each header to hold for the factorization record, which is known only at the end: see
     /// [`Record::reserve`](super::Record::reserve).
     pub reserve: usize,
@@ -51,6 +53,7 @@ impl OutputOptions {
             as_directory: false,
             max_shard_bytes: DEFAULT_SHARD_BYTES,
             overwrite: false,
+            side_files: Vec::new(),
             reserve: 0,
             metadata: BTreeMap::new(),
         }
@@ -97,11 +100,13 @@ pub enum OutputError {
         /// The path.
         path: PathBuf,
     },
-    /// A directory that may be replaced has files, none of them safetensors.
-    #[error("`{}` has files, and no checkpoint among them: it is not overwritten", .path.display())]
-    NotACheckpoint {
+    /// Replacing a directory would remove files that the output does not have.
+    #[error("`{}` has files that the output would not have: {}", .path.display(), few(.files))]
+    Foreign {
         /// The path.
         path: PathBuf,
+        /// The files, by path in it.
+        files: Vec<PathBuf>,
     },
     /// The output is the input.
     #[error("the output `{}` is the input `{}`", .path.display(), .input.display())]
@@ -267,7 +272,9 @@ impl OutputError {
             Self::IsDirectory { path } => {
                 Some(format!("name a file in it, such as {}", path.join("model.safetensors").display()))
             }
-            Self::NotACheckpoint { .. } => Some("name a folder inside it instead".to_owned()),
+            Self::Foreign { .. } => Some(
+                "nothing is removed that an output has not: move them, or name another folder".to_owned(),
+            ),
             Self::IsInput { .. } | Self::InsideInput { .. } | Self::ContainsInput { .. } => {
                 Some("the input is never changed: write beside it".to_owned())
             }
@@ -284,6 +291,15 @@ impl OutputError {
     pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         |source| Self::Write { path, source }
+    }
+}
+
+/// The first few of some files.
+fn few(files: &[PathBuf]) -> String {
+    let shown: Vec<String> = files.iter().take(3).map(|file| format!("`{}`", file.display())).collect();
+    match files.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -26,7 +26,9 @@ pub enum Problem {
         available: u64,
     },
     /// The header is longer than any reader accepts.
-    #[error("the header should be {header} bytes long, expected at most {limit}")]
+    #[error(
+        "no safetensors file: its first 8 bytes say that the header is {header} bytes long, expected at most {limit}"
+    )]
     HeaderTooLarge {
         /// The length that the file gives.
         header: u64,

@@ -19,7 +19,8 @@ pub(crate) fn install(
     overwrite: bool,
 ) -> Result<(), OutputError> {
     let content = staging.content();
-    let occupied = fs::symlink_metadata(target).is_ok();
+    // An empty directory holds nothing to lose.
+    let occupied = fs::symlink_metadata(target).is_ok() && (overwrite || fs::remove_dir(target).is_err());
     if occupied && !overwrite {
         return Err(OutputError::Exists { path: target.to_owned() });
     }

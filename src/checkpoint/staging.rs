@@ -67,6 +67,7 @@ impl Staging {
     ) -> Result<(), OutputError> {
         let target = target::resolve(options)?;
         target::check_inputs(&target, inputs)?;
+        target::check_replaced(&target, options)?;
         let layout = Layout::plan(options, tensors)?;
         sweep(&target.parent);
         target::check_space(&target, layout.size_bytes())
@@ -77,6 +78,7 @@ impl Staging {
     /// What killed runs left in the same place is removed first.
     pub fn create(options: &OutputOptions, tensors: &[OutputTensor]) -> Result<Self, OutputError> {
         let target = target::resolve(options)?;
+        target::check_replaced(&target, options)?;
         let layout = Layout::plan(options, tensors)?;
         sweep(&target.parent);
         let folder = Folder::create(&target.parent)?;

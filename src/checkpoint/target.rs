@@ -6,9 +6,12 @@ use std::{
 };
 
 use super::{
-    folder::is_safetensors,
+    folder::is_weights,
     output::{OutputError, OutputOptions},
 };
+
+/// Files that an output may have whatever its input had.
+const USUAL: [&str; 3] = ["config.json", "README.md", "report.json"];
 
 /// A final name that may be used.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ pub(crate) fn resolve(options: &OutputOptions) -> Result<Target, OutputError> {
     Ok(Target { path, parent })
 }
 
-/// Refuses an existing file or directory that isn't to be replaced.
+/// Refuses what exists and is of another kind than the output.
 fn check_existing(path: &Path, options: &OutputOptions) -> Result<(), OutputError> {
     let refused = |source| OutputError::Unwritable { path: path.to_owned(), source };
     let kind = fs::metadata(path).map_err(refused)?;
@@ -73,23 +76,61 @@ fn check_existing(path: &Path, options: &OutputOptions) -> Result<(), OutputErro
         (_, true) if options.as_directory => return Err(OutputError::IsFile { path: path() }),
         _ => {}
     }
-    if !options.overwrite {
-        return Err(OutputError::Exists { path: path() });
-    }
-    // A wrong `--out` must not cost a home directory.
-    if kind.is_dir() {
-        let mut entries = 0usize;
-        for entry in fs::read_dir(path()).map_err(refused)? {
-            if is_safetensors(&entry.map_err(refused)?.path()) {
-                return Ok(());
-            }
-            entries += 1;
-        }
-        if entries > 0 {
-            return Err(OutputError::NotACheckpoint { path: path() });
-        }
-    }
     Ok(())
+}
+
+/// Refuses to replace what is not to be replaced: anything but an empty directory without being told to, and files that
+/// the output does not have ever.
+pub(crate) fn check_replaced(target: &Target, options: &OutputOptions) -> Result<(), OutputError> {
+    let path = || options.target.clone();
+    let refused = |source| OutputError::Unwritable { path: path(), source };
+    let Ok(kind) = fs::metadata(&target.path) else { return Ok(()) };
+    if kind.is_dir() {
+        // A wrong `--out` must not cost a home directory.
+        let own = [options.side_files.clone(), recorded_files(&target.path)].concat();
+        let files = foreign(&target.path, &own).map_err(refused)?;
+        if !files.is_empty() {
+            return Err(OutputError::Foreign { path: path(), files });
+        }
+        if fs::read_dir(&target.path).map_err(refused)?.next().is_none() {
+            return Ok(());
+        }
+    }
+    if options.overwrite { Ok(()) } else { Err(OutputError::Exists { path: path() }) }
+}
+
+/// The files beside the weights that the report of an earlier output names.
+fn recorded_files(root: &Path) -> Vec<PathBuf> {
+    #[derive(serde::Deserialize)]
+    struct Report {
+        tool: String,
+        files: Vec<PathBuf>,
+    }
+    let read = fs::read(root.join("report.json")).ok();
+    let report = read.and_then(|bytes| serde_json::from_slice::<Report>(&bytes).ok());
+    let own = report.filter(|report| report.tool.starts_with(env!("CARGO_PKG_NAME")));
+    own.map(|report| report.files).unwrap_or_default()
+}
+
+/// The files of a directory that are neither weights nor what an output has beside them, in order.
+fn foreign(root: &Path, own: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let (mut found, mut pending) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(root.join(&folder))? {
+            let entry = entry?;
+            let relative = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                pending.push(relative);
+                continue;
+            }
+            let usual = USUAL.iter().any(|usual| relative == Path::new(usual)) || is_weights(&relative);
+            if !usual && !own.contains(&relative) {
+                found.push(relative);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Refuses a target that is an input, lies inside one, or contains one, by whatever name.

@@ -11,6 +11,8 @@ use crate::plan::{CalibrationRule, Effect, Pattern, RankRule, Recipe, Rule, Sele
 use crate::report::Check;
 use anyhow::Context as _;
 use clap::ArgMatches;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 pub(super) fn compress_options(
@@ -208,6 +210,7 @@ pub(super) fn refuse_page(
     recipe: Option<&Path>,
     source: &Source,
     output: Option<&Path>,
+    overwrite: bool,
 ) -> Result<(), Failure> {
     let place = page.display();
     if page.is_dir() {
@@ -239,6 +242,9 @@ pub(super) fn refuse_page(
     if recipe.is_some_and(|recipe| inside(recipe) || same_file(&page, recipe)) {
         return Err(Failure::new(format!("the page `{place}` would replace the recipe")));
     }
+    if !overwrite && page.exists() && !is_page(&page) {
+        return Err(Failure::new(format!("the page `{place}` would replace a file that is no such page")));
+    }
     let probe = tempfile::NamedTempFile::new_in(&resolved);
     probe
         .map(drop)
@@ -260,4 +266,11 @@ fn same_file(one: &Path, other: &Path) -> bool {
 #[cfg(not(unix))]
 fn same_file(one: &Path, other: &Path) -> bool {
     one.canonicalize().ok().is_some_and(|one| Some(one) == other.canonicalize().ok())
+}
+
+/// Whether a file is a page of an earlier run, which a new one replaces.
+fn is_page(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
+    read.is_ok() && String::from_utf8_lossy(&start).contains(crate::report::GENERATOR)
 }

@@ -44,7 +44,10 @@ const INTERRUPTED: u8 = 130;
 pub fn run() -> ExitCode {
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return output::usage(&error),
+        Err(error) => {
+            let mistyped = std::env::args().nth(1).and_then(|first| mistyped(&first));
+            return mistyped.map_or_else(|| output::usage(&error), Failure::report);
+        }
     };
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -88,6 +91,20 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Says which command was meant, where the first argument is near one's name and is no checkpoint.
+fn mistyped(first: &str) -> Option<Failure> {
+    if first.starts_with('-') || first.contains(['/', '.', ':']) || Path::new(first).exists() {
+        return None;
+    }
+    let commands = command();
+    let names = commands.get_subcommands().map(clap::Command::get_name);
+    let likeness = |name: &&str| strsim::normalized_damerau_levenshtein(first, name);
+    let near = names.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
+    let is_near = near != first && likeness(&near) >= 0.6;
+    is_near
+        .then(|| Failure::usage(format!("there is no command and no checkpoint `{first}`: `{near}` is near")))
+}
+
 /// The whole command line, for parsing, completions and the man page.
 #[must_use]
 pub fn command() -> clap::Command {
@@ -106,7 +123,7 @@ fn compress(arguments: &CompressArguments, matches: &clap::ArgMatches) -> Result
     let options = meaning::compress_options(arguments, matches)?;
     if let Some(page) = &arguments.report {
         let recipe = arguments.selection.recipe.as_deref();
-        meaning::refuse_page(page, recipe, &options.source, options.output.as_deref())?;
+        meaning::refuse_page(page, recipe, &options.source, options.output.as_deref(), options.overwrite)?;
     }
     let progress = progress(arguments.quiet);
     let report = commands::compress(&options, &*progress)?;
@@ -122,6 +139,9 @@ fn compress(arguments: &CompressArguments, matches: &clap::ArgMatches) -> Result
         print(&report.to_text())?;
     }
     output::flush()?;
+    if report.totals.totals.layers_factored == 0 && report.passed() {
+        output::warn("no layer is factored; what is said of each left dense tells why");
+    }
     for check in report.checks.iter().filter(|check| !check.passed) {
         output::check_failed(&check.message);
     }
@@ -278,7 +298,7 @@ fn inspect(arguments: InspectArguments) -> Result<ExitCode, Failure> {
     options.formats = arguments.formats.then(|| arguments.pairs.clone().unwrap_or_default());
     options.limits = arguments.machine.limits();
     if let Some(page) = &arguments.report {
-        meaning::refuse_page(page, None, &options.source, None)?;
+        meaning::refuse_page(page, None, &options.source, None, false)?;
     }
     let report = commands::inspect(&options, &*progress(arguments.quiet))?;
     if let Some(page) = &arguments.report {

@@ -63,7 +63,7 @@ pub fn collapse(options: &CollapseOptions, progress: &dyn Progress) -> Result<Co
     }
     let (tensors, kept) = outputs(&checkpoint, record, &modules)?;
     let output =
-        side_files::output_options(&checkpoint, &options.output, options.max_shard_bytes, options.overwrite);
+        side_files::output_options(&checkpoint, &options.output, options.max_shard_bytes, options.overwrite)?;
     Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
     let staging = Staging::create(&output, &tensors)?;
     for (name, written) in &kept {

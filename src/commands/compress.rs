@@ -113,7 +113,7 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     let output = match &options.output {
         None if options.dry_run => None,
         None => return Err(CommandError::NoOutput),
-        Some(target) => Some(output_options(&checkpoint, target, options)),
+        Some(target) => Some(output_options(&checkpoint, target, options)?),
     };
     if let Some(output) = &output {
         // Before spectra are computed; the size is checked when the plan is known.
@@ -172,6 +172,7 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         let dtypes = side_files::new_dtypes(checkpoint.config(), options.recipe.dtype);
         let left_out = side_files::copy(&checkpoint, &staging, record.as_ref(), &dtypes, Some(&card))?;
         report.files_left_out = left_out;
+        report.files = side_files::names(&output);
         staging.add_file("report.json".as_ref(), report.reproducible().to_json().as_bytes())?;
     }
     staging.publish(record.map(|record| record.to_json()).as_deref())?;
@@ -185,7 +186,7 @@ fn output_options(
     checkpoint: &Checkpoint,
     target: &std::path::Path,
     options: &CompressOptions,
-) -> OutputOptions {
+) -> Result<OutputOptions, CommandError> {
     let max_shard_bytes = options.recipe.max_shard_bytes.unwrap_or(DEFAULT_SHARD_BYTES);
     side_files::output_options(checkpoint, target, max_shard_bytes, options.overwrite)
 }

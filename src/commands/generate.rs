@@ -1,4 +1,5 @@
 use super::CommandError;
+use super::text_networks::config_json;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::data::{TextStream, TextTokenizer};
 use crate::layers::{State, keep_freed_memory};
@@ -54,9 +55,7 @@ pub fn generate(
     keep_freed_memory();
     let unfit = |problem: String| Err(CommandError::Unfit { problems: vec![problem] });
     let checkpoint = Checkpoint::open(&options.source)?;
-    let Some(json) = checkpoint.config() else {
-        return unfit("texts need a checkpoint's folder, with config.json and tokenizer.json".to_owned());
-    };
+    let json = config_json(&checkpoint)?;
     let config = TextConfig::from_json(json)?;
     if matches!(config, TextConfig::Encoder(_)) {
         let kind = json["model_type"].as_str().unwrap_or_default();

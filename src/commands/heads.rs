@@ -6,7 +6,7 @@ use super::{CommandError, side_files, text_networks};
 use crate::checkpoint::{Checkpoint, Source, Staging};
 use crate::decompose::{Method, Metric, narrow_head};
 use crate::layers::{HeadProduct, HeadProductKind, HeadWeight, State, Stored};
-use crate::models::Task;
+use crate::models::{Task, TextConfig};
 use crate::plan::{LayerEvent, Limits, Progress, Recipe, Stage};
 use crate::report::{HeadsReport, NarrowedProduct};
 use candle_core::{DType, Device, Tensor};
@@ -96,13 +96,18 @@ pub fn heads(options: &HeadsOptions, progress: &dyn Progress) -> Result<HeadsRep
         (HeadProductKind::OutputValue, "outputs and values"),
     ] {
         if options.keep(kind).is_some() && !products.iter().any(|product| product.kind == kind) {
-            let why = "they are factored, or positions turn them";
+            let turned = kind == HeadProductKind::QueryKey && matches!(config, TextConfig::Llama(_));
+            let why = if turned {
+                "positions turn them; outputs and values can be, with --output-value alone"
+            } else {
+                "they are factored already"
+            };
             return Err(CommandError::Unfit { problems: vec![format!("no {what} can be factored: {why}")] });
         }
     }
     drop(network);
     let output =
-        side_files::output_options(&checkpoint, &options.output, options.max_shard_bytes, options.overwrite);
+        side_files::output_options(&checkpoint, &options.output, options.max_shard_bytes, options.overwrite)?;
     Staging::check(&output, &side_files::inputs(&checkpoint), &[])?;
     let metrics = if options.calibration.is_given() {
         let recipe = Recipe { method: options.method, ..Recipe::default() };
@@ -133,16 +138,22 @@ pub fn heads(options: &HeadsOptions, progress: &dyn Progress) -> Result<HeadsRep
     let record = checkpoint.record();
     let staging = state.stage(&output, record)?;
     let left_out = side_files::copy(&checkpoint, &staging, record, &BTreeMap::new(), None)?;
-    staging.publish(record.map(crate::checkpoint::Record::to_json).as_deref())?;
-    Ok(HeadsReport::new(
-        [options.source.to_string(), output.target.display().to_string()],
+    let mut report = HeadsReport::new(
+        options.source.to_string(),
         options.method.name(),
         narrowed,
         [parameters_before, state.parameters() as u64],
         [before, state.size_bytes()],
         left_out,
-        start.elapsed().as_secs_f64(),
-    ))
+    );
+    if output.as_directory {
+        report.files = side_files::names(&output);
+        staging.add_file("report.json".as_ref(), report.to_json().as_bytes())?;
+    }
+    staging.publish(record.map(crate::checkpoint::Record::to_json).as_deref())?;
+    report.output = Some(output.target.display().to_string());
+    report.elapsed_secs = Some(start.elapsed().as_secs_f64());
+    Ok(report)
 }
 
 fn kind_name(kind: HeadProductKind) -> &'static str {

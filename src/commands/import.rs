@@ -95,6 +95,8 @@ pub fn import(
     let mut output = OutputOptions::directory(&options.output);
     output.max_shard_bytes = options.max_shard_bytes;
     output.overwrite = options.overwrite;
+    let names = side_files.iter().map(|(name, _)| Path::new(name).to_path_buf());
+    output.side_files = names.chain(["generation_config.json".into()]).collect();
     Staging::check(&output, std::slice::from_ref(&options.source), &tensors)?;
     let staging = Staging::create(&output, &tensors)?;
     progress.pass("importing", model.tensors.len());

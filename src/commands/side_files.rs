@@ -19,18 +19,27 @@ pub(super) fn output_options(
     target: &Path,
     max_shard_bytes: u64,
     overwrite: bool,
-) -> OutputOptions {
+) -> Result<OutputOptions, CommandError> {
     let slash = target.as_os_str().to_string_lossy().ends_with(std::path::MAIN_SEPARATOR);
     let mut metadata: BTreeMap<String, String> = checkpoint.metadata().clone();
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
-    OutputOptions {
+    let side_files = if checkpoint.is_directory() { checkpoint.side_files()?.copied } else { Vec::new() };
+    Ok(OutputOptions {
         target: target.to_path_buf(),
         as_directory: checkpoint.is_directory() || slash,
         max_shard_bytes,
         overwrite,
+        side_files,
         reserve: 0,
         metadata,
-    }
+    })
+}
+
+/// The names of what lies beside the weights of a directory, in order.
+pub(super) fn names(output: &OutputOptions) -> Vec<String> {
+    let mut names: Vec<String> = output.side_files.iter().map(|file| file.display().to_string()).collect();
+    names.sort();
+    names
 }
 
 /// Copies the side files; config.json gets the record, or loses it, and the model card its section.

@@ -10,24 +10,29 @@ use serde_json::{Map, Value, json};
 
 /// A checkpoint's configuration, as it is written and as it is meant.
 pub(super) fn config(checkpoint: &Checkpoint) -> Result<(&Value, TextConfig), CommandError> {
-    let Some(json) = checkpoint.config() else {
-        let problem = "texts need a checkpoint's folder, with config.json and tokenizer.json".to_owned();
-        return Err(CommandError::Unfit { problems: vec![problem] });
-    };
+    let json = config_json(checkpoint)?;
     Ok((json, TextConfig::from_json(json)?))
+}
+
+/// A checkpoint's config.json.
+pub(super) fn config_json(checkpoint: &Checkpoint) -> Result<&Value, CommandError> {
+    checkpoint.config().ok_or_else(|| {
+        let root = checkpoint.root().display();
+        let found = if checkpoint.is_directory() { "has no config.json" } else { "is a file" };
+        let needed = "texts need a checkpoint's folder, with config.json and tokenizer.json";
+        CommandError::Unfit { problems: vec![format!("{needed}: `{root}` {found}")] }
+    })
 }
 
 /// The configuration of a checkpoint that translates, as it is written and as it is meant.
 pub(super) fn translation_config(
     checkpoint: &Checkpoint,
 ) -> Result<(&Value, TranslationConfig), CommandError> {
-    let refuse = |problem: &str| CommandError::Unfit { problems: vec![problem.to_owned()] };
-    let Some(json) = checkpoint.config() else {
-        return Err(refuse("texts need a checkpoint's folder, with config.json and tokenizer.json"));
-    };
+    let json = config_json(checkpoint)?;
     let config = TranslationConfig::from_json(json)?;
     if !config.shared {
-        return Err(refuse("one tokenizer.json has no separate vocabularies for source and target"));
+        let problem = "one tokenizer.json has no separate vocabularies for source and target".to_owned();
+        return Err(CommandError::Unfit { problems: vec![problem] });
     }
     Ok((json, config))
 }

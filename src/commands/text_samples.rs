@@ -4,7 +4,7 @@ use super::CommandError;
 use crate::data::{
     ParallelSource, TextFormat, TextSource, TextTokenizer, class_names, read_labelled, read_pairs, windows,
 };
-use crate::models::{Head, TextConfig, TranslationConfig};
+use crate::models::{Head, TextConfig, TranslationConfig, labels};
 use crate::train::{Masking, TextAim, TextSample, TranslationPairs};
 use serde_json::Value;
 use std::path::Path;
@@ -72,7 +72,8 @@ pub(super) fn known_classes(json: &Value) -> Vec<String> {
         .collect();
     names.sort_unstable();
     if names.is_empty() {
-        let count = json.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
+        // What is refused was refused with the configuration.
+        let count = labels(json).unwrap_or(2);
         return (0..count).map(|number| format!("LABEL_{number}")).collect();
     }
     names.into_iter().map(|(_, name)| name).collect()
@@ -92,34 +93,37 @@ pub(super) fn translation_pairs(
     let (sources, references): (Vec<String>, Vec<String>) =
         pairs.into_iter().map(|[source, target]| (source, target)).unzip();
     let bare = |tokens: Vec<u32>| {
-        let mut tokens = ended(tokens, config);
+        let (mut tokens, _) = ended(tokens, config);
         tokens.pop();
         tokens
     };
-    let sources = translation_sources(&sources, config, tokenizer)?;
+    let sources =
+        translation_sources(&sources, config, tokenizer)?.into_iter().map(|(tokens, _)| tokens).collect();
     let targets: Vec<Vec<u32>> = tokenizer.encode(&references)?.into_iter().map(bare).collect();
     known_tokens(&targets, config)?;
     Ok(TranslationPairs { sources, targets, references })
 }
 
-/// Sentences as a network that translates takes them.
+/// Sentences as a network that translates takes them, and whether they had to be cut.
 pub(super) fn translation_sources(
     texts: &[String],
     config: &TranslationConfig,
     tokenizer: &TextTokenizer,
-) -> Result<Vec<Vec<u32>>, CommandError> {
-    let tokens = tokenizer.encode(texts)?.into_iter().map(|tokens| ended(tokens, config)).collect::<Vec<_>>();
+) -> Result<Vec<(Vec<u32>, bool)>, CommandError> {
+    let tokens = tokenizer.encode(texts)?;
     known_tokens(&tokens, config)?;
-    Ok(tokens)
+    Ok(tokens.into_iter().map(|tokens| ended(tokens, config)).collect())
 }
 
-/// Tokens that end with the end token, cut to what the network takes.
-fn ended(mut tokens: Vec<u32>, config: &TranslationConfig) -> Vec<u32> {
-    if tokens.last() != Some(&config.end) || tokens.len() > config.positions {
-        tokens.truncate(config.positions - 1);
-        tokens.push(config.end);
+/// Tokens that end with the end token, cut to what the network takes, and whether some were left out.
+fn ended(mut tokens: Vec<u32>, config: &TranslationConfig) -> (Vec<u32>, bool) {
+    if tokens.last() == Some(&config.end) {
+        tokens.pop();
     }
-    tokens
+    let cut = tokens.len() >= config.positions;
+    tokens.truncate(config.positions - 1);
+    tokens.push(config.end);
+    (tokens, cut)
 }
 
 /// Refuses tokens beyond the vocabulary.

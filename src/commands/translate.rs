@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// Sentences that are translated before the first of them is told.
-const TOGETHER: usize = 256;
+const TOGETHER: usize = 64;
 
 /// What [`translate`] is to do.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl TranslateOptions {
 ///
 /// - [`CommandError::Config`], [`CommandError::Network`] when the checkpoint is no known network that translates;
 /// - [`CommandError::Text`] when there is no tokenizer;
-/// - [`CommandError::Unfit`] when tokenizer and network do not fit
+/// - [`CommandError::Unfit`] when there is no config.json, source and target have separate vocabularies, or tokenizer and network do not fit
 pub fn translate(
     options: &TranslateOptions,
     mut hear: impl FnMut(&Translated) -> ControlFlow<()>,
@@ -51,28 +51,22 @@ pub fn translate(
     keep_freed_memory();
     let checkpoint = Checkpoint::open(&options.source)?;
     let (_, config) = translation_config(&checkpoint)?;
-    let state = State::read(&checkpoint)?;
-    let builder = Builder::new(&state, &Device::Cpu);
-    let network = TranslationNetwork::build(&config, &builder, &Device::Cpu)?;
     let tokenizer = TextTokenizer::open(checkpoint.root(), usize::MAX)?;
+    let state = State::read(&checkpoint)?;
+    let network = TranslationNetwork::build(&config, &Builder::new(&state, &Device::Cpu), &Device::Cpu)?;
     let start = Instant::now();
     let mut translations = Vec::new();
     'all: for texts in options.texts.chunks(TOGETHER) {
         let said: Vec<String> = texts.iter().filter(|text| !text.trim().is_empty()).cloned().collect();
-        let sources = translation_sources(&said, &config, &tokenizer)?;
+        let (sources, cut): (Vec<Vec<u32>>, Vec<bool>) =
+            translation_sources(&said, &config, &tokenizer)?.into_iter().unzip();
         let found = crate::train::translate(&network, &sources, &options.search, |_| {})?;
-        let mut found = sources.into_iter().zip(found);
+        let mut found = sources.iter().map(Vec::len).zip(cut).zip(found);
         for text in texts {
             let next = if text.trim().is_empty() { None } else { found.next() };
-            let (source, tokens) = next.unwrap_or_default();
-            let translated = Translated {
-                source: text.clone(),
-                text: tokenizer.decode(&tokens)?.trim().to_owned(),
-                source_tokens: source.len(),
-                cut: source.len() == config.positions
-                    && tokenizer.encode(std::slice::from_ref(text))?.concat().len() > config.positions,
-                tokens,
-            };
+            let ((source_tokens, cut), tokens) = next.unwrap_or_default();
+            let said = tokenizer.decode(&tokens)?.trim().to_owned();
+            let translated = Translated { source: text.clone(), text: said, source_tokens, cut, tokens };
             let going = hear(&translated);
             translations.push(translated);
             if going.is_break() {

@@ -17,6 +17,12 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder is something else.
+    #[error("`{}` is a file, expected the folder of the data set", .path.display())]
+    NotAFolder {
+        /// What is there.
+        path: PathBuf,
+    },
     /// Files of a split aren't there.
     #[error("the {split} split of {format} lacks {} (looked in {})", Quoted(.files), Quoted(.folders))]
     MissingFiles {

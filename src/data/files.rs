@@ -39,7 +39,12 @@ pub(super) fn find_all(
 
 /// Refuses a folder that isn't there.
 pub(super) fn require_folder(folder: &Path) -> Result<(), DataError> {
-    if folder.is_dir() { Ok(()) } else { Err(DataError::MissingFolder { path: folder.to_owned() }) }
+    let path = folder.to_owned();
+    match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(DataError::NotAFolder { path }),
+        Err(_) => Err(DataError::MissingFolder { path }),
+    }
 }
 
 /// The folders in a folder, by name; hidden ones aside.

@@ -92,9 +92,13 @@ impl Format {
     /// Whether the factors of one weight in this format can be had from those in another layout.
     #[must_use]
     pub(crate) fn has_factors_of(&self, other: &Self) -> bool {
+        self.scheme() == other.scheme() && !self.is_transposed_tensor_of(other)
+    }
+
+    /// Whether outputs and inputs change places, which a tensor's modes do not follow.
+    fn is_transposed_tensor_of(&self, other: &Self) -> bool {
         let is_transposed = |format: &Self| format.layout() == Layout::TransposedLinear;
-        let is_tensor = self.scheme().is_tensor();
-        self.scheme() == other.scheme() && (!is_tensor || is_transposed(self) == is_transposed(other))
+        self.scheme().is_tensor() && is_transposed(self) != is_transposed(other)
     }
 
     /// The factors of the same weight in this layout, from those in another: a tied weight's.
@@ -111,7 +115,7 @@ impl Format {
         if let (Self::Matrix(own), Self::Matrix(other)) = (self, other) {
             return own.convert_chain(other, factors);
         }
-        if !self.has_factors_of(other) {
+        if self.is_transposed_tensor_of(other) {
             let (layout, other) = (self.layout().name(), other.layout().name());
             return Err(DecomposeError::TransposedTensor { layout, other });
         }

@@ -6,7 +6,7 @@ use crate::checkpoint::{
     Checkpoint, CheckpointError, Dtype, ModuleRecord, OutputError, OutputOptions, OutputTensor, Record,
     Staging, dtype_bits, natural_order,
 };
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -199,6 +199,30 @@ impl State {
         Ok(state)
     }
 
+    /// Whether an element type on disk is narrower than what is computed with.
+    pub(crate) fn rounds(&self) -> bool {
+        self.tensors.values().any(|stored| narrower(stored).is_some())
+    }
+
+    /// These tensors as they come back from where this state's tensors of their names are stored.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub(crate) fn rounded(
+        &self,
+        tensors: &IndexMap<String, Tensor>,
+    ) -> Result<IndexMap<String, Tensor>, candle_core::Error> {
+        let round = |(name, tensor): (&String, &Tensor)| {
+            let rounded = match self.tensors.get(name).and_then(narrower) {
+                Some(dtype) => tensor.to_dtype(dtype)?.to_dtype(tensor.dtype())?,
+                None => tensor.clone(),
+            };
+            Ok((name.clone(), rounded))
+        };
+        tensors.iter().map(round).collect()
+    }
+
     /// A number for these names, shapes and elements, in hexadecimal: FNV-1a.
     ///
     /// # Errors
@@ -280,5 +304,14 @@ impl State {
         record: Option<&Record>,
     ) -> Result<Vec<PathBuf>, StateError> {
         Ok(self.stage(options, record)?.publish(record.map(Record::to_json).as_deref())?)
+    }
+}
+
+/// The type that a tensor is rounded to when it is stored.
+fn narrower(stored: &Stored) -> Option<DType> {
+    match stored.dtype() {
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        _ => None,
     }
 }

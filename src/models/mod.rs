@@ -38,6 +38,7 @@ mod wide;
 
 pub use architecture::{Architecture, ArchitectureError, Family};
 pub use network::{Model, Network, NetworkError};
+pub(crate) use text::labels;
 pub use text::{
     Arrangement, ConfigError, EncoderConfig, EncoderFamily, Generation, GgufModel, GgufModelError,
     Gpt2Config, Head, ImportedTensor, LlamaConfig, Sampler, Sampling, Stretch, Task, TextConfig, TextNetwork,

@@ -60,10 +60,13 @@ pub(super) fn of(entry: &CatalogEntry, recipe: &Recipe, rule: usize) -> Result<V
         let has =
             |scheme: &Scheme| *scheme != first && *scheme != Scheme::Deep && applies(*scheme, layout, entry);
         let others = Scheme::ALL.into_iter().filter(has);
-        // What cannot take the weight apart is no format of it.
-        formats.extend(
-            others.filter_map(|scheme| Format::new(layout, scheme, &entry.shape, entry.groups, &pairs).ok()),
-        );
+        for scheme in others {
+            // What cannot take the weight apart is no format of it, and two schemes may take it apart alike.
+            let other = Format::new(layout, scheme, &entry.shape, entry.groups, &pairs);
+            formats.extend(
+                other.ok().filter(|other| !formats.iter().any(|format| format.scheme() == other.scheme())),
+            );
+        }
     }
     Ok(formats)
 }

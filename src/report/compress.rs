@@ -36,6 +36,9 @@ pub struct CompressReport {
     pub checks: Vec<CheckResult>,
     /// Files of the input that are not in the output: pickled duplicates of the weights.
     pub files_left_out: Vec<String>,
+    /// Files that were copied beside the weights: the next output may replace them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// The recipe, which repeats the run.
     pub recipe: serde_json::Value,
 }
@@ -280,6 +283,7 @@ impl CompressReport {
             tensors: plan.tensors.clone(),
             checks: Vec::new(),
             files_left_out: Vec::new(),
+            files: Vec::new(),
             recipe,
         }
     }

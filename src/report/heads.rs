@@ -8,12 +8,17 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct HeadsReport {
+    /// The version of the schema.
+    pub schema_version: u32,
+    /// Name and version of the program.
+    pub tool: String,
     /// `heads`.
     pub command: &'static str,
     /// The input, as it was named.
     pub input: String,
-    /// Where the result was written.
-    pub output: String,
+    /// Where the result was written; not in the report that lies beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// What products were made to be near in.
     pub method: &'static str,
     /// Each product, in order.
@@ -28,8 +33,12 @@ pub struct HeadsReport {
     pub bytes_after: u64,
     /// Files beside the weights that the result does not have.
     pub files_left_out: Vec<String>,
-    /// Seconds, calibration included.
-    pub elapsed_secs: f64,
+    /// Files that were copied beside the weights: the next output may replace them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Seconds, calibration included; not in the report that lies beside the result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_secs: Option<f64>,
 }
 
 /// What was done to one product of an attention's heads.
@@ -52,18 +61,19 @@ pub struct NarrowedProduct {
 
 impl HeadsReport {
     pub(crate) fn new(
-        [input, output]: [String; 2],
+        input: String,
         method: &'static str,
         products: Vec<NarrowedProduct>,
         [parameters_before, parameters_after]: [u64; 2],
         [bytes_before, bytes_after]: [u64; 2],
         files_left_out: Vec<String>,
-        elapsed_secs: f64,
     ) -> Self {
         Self {
+            schema_version: super::SCHEMA_VERSION,
+            tool: crate::TOOL.to_owned(),
             command: "heads",
             input,
-            output,
+            output: None,
             method,
             products,
             parameters_before,
@@ -71,7 +81,8 @@ impl HeadsReport {
             bytes_before,
             bytes_after,
             files_left_out,
-            elapsed_secs,
+            files: Vec::new(),
+            elapsed_secs: None,
         }
     }
 
@@ -110,12 +121,14 @@ impl HeadsReport {
             "{} of {} parameters, {part}, in {}",
             units::count(after),
             units::count(before),
-            units::seconds(self.elapsed_secs)
+            units::seconds(self.elapsed_secs.unwrap_or_default())
         );
         for file in &self.files_left_out {
             let _ = writeln!(text, "left out: {file}");
         }
-        let _ = writeln!(text, "written to {}", self.output);
+        if let Some(output) = &self.output {
+            let _ = writeln!(text, "written to {output}");
+        }
         text
     }
 }

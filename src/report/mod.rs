@@ -38,6 +38,7 @@ pub use html::html;
 pub use import::{ImportReport, ImportedTokenizer};
 pub use inspect::{FormatCurve, FormatPoint, InspectReport, InspectedLayer, LayerSpectrum, RankPreview};
 pub use inspect_html::inspect_html;
+pub(crate) use page::GENERATOR;
 pub use progress::TerminalProgress;
 pub use table::{Align, Table};
 pub use training::{BestEpoch, TrainedParameter, TrainingReport, TrainingTotals};

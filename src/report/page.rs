@@ -1,5 +1,8 @@
 //! The frame of a page: style for light and dark, and tables that sort.
 
+/// What tells a page from others' files.
+pub(crate) const GENERATOR: &str = "<meta name=\"generator\" content=\"fnl\">";
+
 const STYLE: &str = "
 :root { color-scheme: light dark; --back: #fbfbfa; --card: #fff; --text: #1d2326; --faint: #5c666b; --line: #dde1e2;
   --before: #b9c3c8; --after: #0f766e; --cut: #b4530a; --good: #15703c; --bad: #b3261e; }
@@ -56,7 +59,7 @@ for (const table of document.querySelectorAll('table.sortable')) {
 pub(super) fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n{GENERATOR}\n<title>{}</title>\n\
          <style>{STYLE}</style>\n</head>\n<body>\n{body}<script>{SCRIPT}</script>\n</body>\n</html>\n",
         escape(title)
     )

@@ -221,7 +221,9 @@ impl<L: Learner, D: Lessons<L>> Session<L, D> {
             .at(self.position.step.saturating_sub(1), self.trainer.total_steps());
         progress.pass("evaluating", self.lessons.test_samples());
         let measured = self.trainer.with_average(|learner| {
-            self.lessons.measure(learner, &self.device, &mut |samples| progress.seen(samples))
+            self.as_stored(learner, || {
+                self.lessons.measure(learner, &self.device, &mut |samples| progress.seen(samples))
+            })
         })?;
         progress.passed();
         // Before training, running statistics may not fit the weights at all.
@@ -290,6 +292,23 @@ impl<L: Learner, D: Lessons<L>> Session<L, D> {
             }
         }
         Ok(state)
+    }
+
+    /// Runs `act` with the weights that the checkpoint will hold, where its element types round.
+    fn as_stored<T>(
+        &self,
+        learner: &L,
+        act: impl FnOnce() -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
+        if !self.template.rounds() {
+            return act();
+        }
+        let parameters = learner.parameters();
+        let own = parameters.snapshot()?;
+        parameters.restore(&self.template.rounded(&own)?)?;
+        let result = act();
+        parameters.restore(&own)?;
+        result
     }
 
     fn save_state(&mut self, tensors: &IndexMap<String, Tensor>) -> Result<(), TrainError> {

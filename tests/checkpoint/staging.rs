@@ -42,7 +42,7 @@ fn overwriting_keeps_the_old_until_the_new_is_complete() {
     let old = |target: &Path| Checkpoint::open_path(target).unwrap().tensors()[0].name.clone();
     let directory = folder.path().join("out");
     put(&directory, "model.safetensors", bytes_file(&[("old", 3)], ""));
-    put(&directory, "stale.txt", "of the old one");
+    put(&directory, "README.md", "of the old one");
     let file = put(folder.path(), "x.safetensors", bytes_file(&[("old", 3)], ""));
     for options in [OutputOptions::directory(&directory), OutputOptions::file(&file)] {
         let options = OutputOptions { overwrite: true, ..options };

@@ -27,6 +27,9 @@ fn output_that_exists() {
     Staging::check(&OutputOptions { overwrite: true, ..options }, &[], &[]).unwrap();
     let directory = folder.path().join("out");
     fs::create_dir(&directory).unwrap();
+    // There is nothing to lose in an empty one.
+    Staging::check(&OutputOptions::directory(&directory), &[], &[]).unwrap();
+    put(&directory, "model.safetensors", bytes_file(&[("a", 1)], ""));
     assert_eq!(said(&OutputOptions::directory(&directory), &[], folder.path()), "`DIR/out` exists");
 }
 
@@ -53,12 +56,30 @@ fn directory_of_something_else_is_not_overwritten() {
     let folder = folder();
     let target = folder.path().join("home");
     put(&target, "thesis.tex", "years of work");
-    let options = OutputOptions { overwrite: true, ..OutputOptions::directory(&target) };
+    let mut options = OutputOptions { overwrite: true, ..OutputOptions::directory(&target) };
+    let foreign = "`DIR/home` has files that the output would not have: `thesis.tex`";
+    assert_eq!(said(&options, &[], folder.path()), foreign);
+    // A checkpoint beside them does not make them one's own.
+    put(&target, "model.safetensors", bytes_file(&[("a", 1)], ""));
+    assert_eq!(said(&options, &[], folder.path()), foreign);
+    for name in
+        ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "config.json", "report.json"]
+    {
+        put(&target, name, "of an output");
+    }
+    assert_eq!(said(&options, &[], folder.path()), foreign);
+    for name in ["code/main.py", "code/model.safetensors", "model-of-mine.safetensors", "zebra"] {
+        put(&target, name, "work");
+    }
     assert_eq!(
         said(&options, &[], folder.path()),
-        "`DIR/home` has files, and no checkpoint among them: it is not overwritten"
+        "`DIR/home` has files that the output would not have: `code/main.py`, `code/model.safetensors`, \
+         `model-of-mine.safetensors` and 2 more"
     );
-    put(&target, "model.safetensors", bytes_file(&[("a", 1)], ""));
+    options.side_files =
+        ["thesis.tex", "code/main.py", "code/model.safetensors", "model-of-mine.safetensors", "zebra"]
+            .map(PathBuf::from)
+            .to_vec();
     Staging::check(&options, &[], &[]).unwrap();
 }
 

@@ -250,13 +250,24 @@ fn an_output_that_exists_is_kept_unless_it_is_to_be_replaced() {
     place.refuses(1, [&silero(), "--rank=8", OUT]).stderr(exists);
     place.run([&silero(), "--rank=8", OUT, "--overwrite", "-q"]).exits(0).stderr("");
     let made = place.read("out.safetensors");
-    place.refuses(1, ["collapse", "out.safetensors", OUT]).stderr_has("exists");
+    place.refuses(1, ["collapse", "out.safetensors", OUT]).stderr_has("is the input");
     assert_eq!(place.read("out.safetensors"), made);
 
     place.write("notes/letter.txt", "dear");
     place.refuses(1, [&fixture("tiny-bert"), "--rank=4", "--out=notes", "--overwrite"]).stderr(
-        "error: `notes` has files, and no checkpoint among them: it is not overwritten\nhint: name a folder inside it instead\n",
+        "error: `notes` has files that the output would not have: `letter.txt`\n\
+         hint: nothing is removed that an output has not: move them, or name another folder\n",
     );
+    // Nor are they where a checkpoint lies beside them, or without --overwrite; an empty folder is filled.
+    place.run([&fixture("tiny-bert"), "--rank=4", "--out=small", "-q"]).exits(0);
+    place.write("small/notes/letter.txt", "dear");
+    place
+        .refuses(1, [&fixture("tiny-bert"), "--rank=4", "--out=small", "--overwrite"])
+        .stderr_has("would not have: `notes/letter.txt`");
+    place.refuses(1, ["collapse", "small", "--out=notes"]).stderr_has("would not have: `letter.txt`");
+    assert_eq!(place.text("small/notes/letter.txt"), "dear");
+    std::fs::create_dir(place.join("empty")).expect("a folder");
+    place.run([&fixture("tiny-bert"), "--rank=4", "--out=empty", "-q"]).exits(0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tensors on the command line: from a dense checkpoint to its factors, and back.
 
-use crate::harness::{Place, fixture, header, shapes};
+use crate::harness::{Place, fixture, header, shapes, silero};
 use crate::training_scene::Scene;
 use serde_json::Value;
 
@@ -136,6 +136,14 @@ fn inspect_compares_formats() {
         .filter_map(|format| format["scheme"].as_str())
         .collect();
     assert_eq!(schemes, ["spatial", "channel", "tucker", "cp", "tensor-train"]);
+    // A kernel of one axis is split one way only.
+    let report = place.run(["inspect", &silero(), "--formats", "--json", "-q"]).exits(0).json();
+    for layer in layers(&report) {
+        let Some(formats) = layer["formats"].as_array() else { continue };
+        let schemes: Vec<&str> = formats.iter().filter_map(|format| format["scheme"].as_str()).collect();
+        let different: std::collections::BTreeSet<&str> = schemes.iter().copied().collect();
+        assert_eq!(schemes.len(), different.len(), "{schemes:?}");
+    }
 }
 
 #[test]

@@ -109,10 +109,7 @@ fn what_continues_no_text_is_refused() {
     for (folder, message) in [
         ("tiny-bert", "error: `bert` reads in both directions, and continues no text\n"),
         ("tiny-gpt2", "there is no tokenizer.json\nhint: "),
-        (
-            "tiny-resnet.safetensors",
-            "error: texts need a checkpoint's folder, with config.json and tokenizer.json\n",
-        ),
+        ("tiny-resnet.safetensors", "tiny-resnet.safetensors` is a file\n"),
     ] {
         let found = refused(&[&tiny(folder), "--prompt=x"], 1);
         assert!(found.contains(message), "{folder}: {found}");

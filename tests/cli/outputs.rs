@@ -165,7 +165,7 @@ fn an_overwritten_folder_keeps_nothing_of_the_old() {
     let place = Place::new();
     let bert = fixture("tiny-bert");
     place.run([&bert, "--rank=8", "--out=out", "--max-shard-size=10KB", "-q"]).exits(0);
-    place.write("out/stale.txt", "stale");
+    place.write("out/README.md", "stale");
     place.run([&bert, "--rank=4", "--out=out", "--overwrite", "-q"]).exits(0);
     place.run([&bert, "--rank=4", "--out=fresh", "-q"]).exits(0);
     assert_eq!(crate::harness::snapshot(&place.join("out")), crate::harness::snapshot(&place.join("fresh")));

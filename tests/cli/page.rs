@@ -107,7 +107,7 @@ fn names_cannot_break_the_page() {
 #[test]
 fn the_page_is_replaced_whole_and_alone() {
     let place = Place::new();
-    place.write("page.html", "an old page");
+    place.run([&silero(), "--rank=4", "--dry-run", "--report=page.html", "-q"]).exits(0);
     place.run([&silero(), "--rank=8", "--dry-run", "--report=page.html", "-q"]).exits(0);
     let page = place.text("page.html");
     assert!(page.ends_with("</html>\n") && page.contains("plan for"), "{page}");
@@ -147,6 +147,20 @@ fn a_page_inside_the_output_is_refused_however_it_is_written() {
             .refuses(1, [&bert, "--rank=4", "--out=out", "--overwrite", "--report", page])
             .stderr_has("lies inside the output");
     }
+}
+
+#[test]
+fn a_page_replaces_no_other_file_unless_it_is_told_to() {
+    let place = Place::new();
+    place.write("thesis.html", "years of work");
+    let dry = [&silero(), "--rank=8", "--dry-run", "--report=thesis.html", "-q"];
+    let message = "error: the page `thesis.html` would replace a file that is no such page\n";
+    place.refuses(1, dry).stderr(message);
+    place.refuses(1, ["inspect", &silero(), "--formats", "--report=thesis.html", "-q"]).stderr(message);
+    assert_eq!(place.text("thesis.html"), "years of work");
+    let told = [&silero(), "--rank=8", "--out=a.safetensors", "--report=thesis.html", "-q", "--overwrite"];
+    place.run(told).exits(0);
+    assert!(place.text("thesis.html").ends_with("</html>\n"));
 }
 
 #[test]

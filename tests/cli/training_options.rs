@@ -126,6 +126,11 @@ fn what_is_wrong_in_a_file_is_named_with_its_line() {
         "[training]\nbatch_size = 0\nclip = -1.0\n",
         "error: `batch_size` is 0, expected at least 1; `clip` is -1",
     );
+    refused(
+        2,
+        "[training]\ntrain_limit = 0\ntest_limit = 0\n",
+        "error: `train_limit` is 0, expected at least 1; `test_limit` is 0, expected at least 1",
+    );
     refused(1, "[training]\ndistillation = { weight = 0.5 }\n", "no teacher is named");
     scene
         .place

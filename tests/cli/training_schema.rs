@@ -113,6 +113,7 @@ fn reports_are_as_the_schema_says() {
         &["inspect", "run/model.safetensors"],
         &["inspect", &fixture("tiny-gpt2"), "--rank=4"],
         &["generate", &fixture("tiny-llama"), "--prompt=a"],
+        &["heads", &fixture("tiny-llama"), "--output-value=0.5", "--out=narrow"],
         &["import", "llama.gguf", "--out=llama", "--tokenizer", &fixture("tiny-llama")],
     ] {
         commands.push(command.iter().map(|&text| text.to_owned()).chain(["-q".to_owned()]).collect());

@@ -1,6 +1,6 @@
 //! Networks for text, from the command line to the folder that other tools read.
 
-use crate::harness::Place;
+use crate::harness::{Place, fixture};
 use fnl::checkpoint::OutputOptions;
 use fnl::layers::Builder;
 use fnl::models::{Task, TextConfig, TextNetwork};
@@ -215,6 +215,23 @@ fn a_text_is_learned_from_a_teacher_and_a_run_goes_on_where_it_stopped() {
     let (code, _, stderr) = finetune(&place, "cut", &changed);
     assert_ne!(code, Some(0));
     assert!(stderr.contains("train_data") && stderr.contains("hidden"), "{stderr}");
+}
+
+/// A checkpoint of bf16 is trained in f32 and rounded when it is written: what a run reports is of what it wrote.
+#[test]
+fn what_is_reported_is_measured_on_what_is_written() {
+    let place = Place::new();
+    place.write("text.txt", "the quick brown fox jumps over the lazy dog and runs on\n".repeat(12));
+    let tune = ["finetune", &fixture("tiny-llama"), "--data=text:text.txt", "--test-data=text:text.txt"];
+    let more =
+        ["--epochs=2", "--batch-size=4", "--learning-rate=0.003", "--window=32", "--out=run", "--json", "-q"];
+    let trained = place.run(tune.iter().chain(&more)).exits(0).json();
+    let reported = trained["epochs"][2]["scores"]["perplexity"].as_f64().expect("a perplexity");
+    let evaluate = ["evaluate", "run", "--data=text:text.txt", "--window=32", "--json", "-q"];
+    let found = place.run(evaluate).exits(0).json();
+    let found = found["measured"]["perplexity"]["perplexity"].as_f64().expect("a perplexity");
+    assert!((found / reported - 1.0).abs() < 1e-6, "{reported} is reported, {found} found");
+    assert_ne!(trained["epochs"][0]["scores"]["perplexity"].as_f64(), Some(reported));
 }
 
 #[test]

@@ -79,11 +79,14 @@ fn every_line_has_a_translation_and_empty_ones_stay_empty() {
     let factored = said("factored");
     assert_eq!(factored, said("collapsed"));
     let lines: Vec<&str> = factored.split('\n').collect();
-    assert!(lines.len() == 4 && lines[1].is_empty() && lines[3].is_empty(), "{factored:?}");
+    assert_eq!(
+        lines.iter().map(|line| line.is_empty()).collect::<Vec<_>>(),
+        [false, true, false, true],
+        "{factored:?}"
+    );
     let arguments =
         ["translate", "factored", "--beam=2", "--length-penalty=1", "--json", "-q", "--text", text];
-    let run = place.run(arguments).exits(0).stderr("");
-    let report = run.json();
+    let report = place.run(arguments).exits(0).stderr("").json();
     assert_schema(&report);
     let found = report["translations"].as_array().unwrap();
     assert_eq!(found.len(), 3);
@@ -93,6 +96,14 @@ fn every_line_has_a_translation_and_empty_ones_stay_empty() {
     let alone =
         place.run(["translate", "factored", "--beam=2", "--json", "-q", "--text=Ein Hund rennt."]).exits(0);
     assert_eq!(alone.json()["translations"][0], found[0]);
+    // More lines than are translated together, with empty ones among them, and nothing but empty ones.
+    let many: String = (0..150).map(|line| if line % 7 == 3 { "\n" } else { "Ein Hund rennt.\n" }).collect();
+    fs::write(place.path().join("text"), many).unwrap();
+    let expected: Vec<&str> = (0..150).map(|line| if line % 7 == 3 { "" } else { lines[0] }).collect();
+    let mut command = place.command(["translate", "factored", "--text=-", "--beam=2", "-q"]);
+    command.stdin(fs::File::open(place.path().join("text")).unwrap());
+    assert_eq!(run(command).exits(0).stdout, expected.join("\n") + "\n");
+    assert_eq!(place.run(["translate", "factored", "-q", "--text", "\n \n"]).exits(0).stdout, "\n\n");
 }
 
 #[test]
@@ -103,7 +114,8 @@ fn what_is_cut_is_said_and_what_does_not_translate_is_refused() {
     let run = place.run(["translate", "model", "--beam=1", "-q", "--json", "--text", &long]).exits(0);
     let run = run.stderr("warning: 1 sentence longer than the network takes: cut\n");
     assert_eq!(run.json()["translations"][0]["cut"], true);
-    place.refuses(1, ["translate", &fixture("tiny-llama"), "--text=x"]);
+    let message = "error: config.json is of model type `llama`, expected one that translates: `marian`\n";
+    place.refuses(1, ["translate", &fixture("tiny-llama"), "--text=x"]).stderr(message);
     place
         .refuses(1, ["translate", &fixture("tiny-resnet.safetensors"), "--text=x"])
         .stderr_has("config.json and tokenizer.json");

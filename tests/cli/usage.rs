@@ -155,6 +155,26 @@ fn unknown_flags_are_named() {
 }
 
 #[test]
+fn a_mistyped_command_is_told_from_a_checkpoint() {
+    for (typed, near) in [("inpsect", "inspect"), ("evaluat", "evaluate"), ("colapse", "collapse")] {
+        let message = format!("error: there is no command and no checkpoint `{typed}`: `{near}` is near");
+        assert_eq!(refused(&[typed, "x.safetensors"]), message);
+        assert_eq!(refused(&[typed]), message);
+    }
+    let place = Place::new();
+    place.write("inpsect", "a file of this name");
+    place.refuses(2, ["inpsect", "x"]).stderr_has("cannot be used with");
+}
+
+#[test]
+fn a_run_that_factors_nothing_says_so() {
+    let place = Place::new();
+    let recurrent = [&silero(), "--rank=8", "--target=**.weight_ih", "--out=a.safetensors", "-q"];
+    place.run(recurrent).exits(0).stderr_has("warning: no layer is factored");
+    place.run([&silero(), "--rank=8", "--out=b.safetensors", "-q"]).exits(0).stderr("");
+}
+
+#[test]
 fn patterns_that_cannot_be_read_are_wrong_usage() {
     let place = Place::new();
     let rank = "--rank=8";

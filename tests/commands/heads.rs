@@ -150,6 +150,9 @@ fn what_cannot_be_narrowed_is_refused() {
     };
     let refused = |options: &HeadsOptions| heads(options, &NoProgress).unwrap_err().to_string();
     assert!(refused(&options(None, None)).contains("--query-key"));
-    assert!(refused(&options(Some(0.5), None)).contains("positions turn them"));
+    assert!(
+        refused(&options(Some(0.5), None))
+            .contains("positions turn them; outputs and values can be, with --output-value alone")
+    );
     assert!(!at("out").exists());
 }

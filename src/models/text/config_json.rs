@@ -12,6 +12,9 @@ pub enum ConfigError {
     /// No network for text that is known here.
     #[error("config.json is of model type `{0}`, which is not known here")]
     Unknown(String),
+    /// No network that translates.
+    #[error("config.json is of model type `{0}`, expected one that translates: `marian`")]
+    NoTranslator(String),
     /// A key that is missing or of another type.
     #[error("config.json: {0}")]
     Key(String),
@@ -37,6 +40,9 @@ impl ConfigError {
         }
     }
 }
+
+/// Classes that are believed.
+const MOST_LABELS: u64 = 1 << 20;
 
 const KNOWN: [&str; 11] = [
     "bert",
@@ -180,10 +186,14 @@ pub(in crate::models) fn divided(width: usize, heads: usize) -> Result<(), Confi
 }
 
 /// Classes that a configuration names, as Hugging Face counts them: two where it says nothing.
-fn labels(config: &Value) -> usize {
-    let named = config.get("id2label").and_then(Value::as_object).map(serde_json::Map::len);
-    let counted = config.get("num_labels").and_then(Value::as_u64).map(|count| count as usize);
-    named.or(counted).unwrap_or(2)
+pub(crate) fn labels(config: &Value) -> Result<usize, ConfigError> {
+    let named = config.get("id2label").and_then(Value::as_object).map(|names| names.len() as u64);
+    let counted = config.get("num_labels").and_then(Value::as_u64);
+    let count = named.filter(|&count| count > 0).or(counted).unwrap_or(2);
+    if !(1..=MOST_LABELS).contains(&count) {
+        return Err(ConfigError::Key(format!("num_labels is {count}, expected 1 to {MOST_LABELS}")));
+    }
+    Ok(count as usize)
 }
 
 fn encoder(family: EncoderFamily, config: &Value) -> Result<EncoderConfig, ConfigError> {
@@ -209,7 +219,7 @@ fn encoder(family: EncoderFamily, config: &Value) -> Result<EncoderConfig, Confi
         first_position: if family == EncoderFamily::Roberta { read.pad_token_id.unwrap_or(1) + 1 } else { 0 },
         segments: read.type_vocab_size,
         epsilon: read.layer_norm_eps,
-        labels: labels(config),
+        labels: labels(config)?,
     })
 }
 
@@ -229,7 +239,7 @@ fn distilbert(config: &Value) -> Result<EncoderConfig, ConfigError> {
         first_position: 0,
         segments: 0,
         epsilon: small_epsilon(),
-        labels: labels(config),
+        labels: labels(config)?,
     })
 }
 

@@ -22,6 +22,7 @@ mod tokens;
 
 pub use config::{EncoderConfig, EncoderFamily, Gpt2Config, LlamaConfig, Stretch, TextConfig};
 pub use config_json::ConfigError;
+pub(crate) use config_json::labels;
 pub(super) use config_json::{divided, keys};
 pub use generation::Generation;
 pub use gguf::{Arrangement, GgufModel, GgufModelError, ImportedTensor};

@@ -100,7 +100,7 @@ impl TranslationConfig {
     pub fn from_json(config: &Value) -> Result<Self, ConfigError> {
         match config.get("model_type").and_then(Value::as_str) {
             Some("marian") => {}
-            other => return Err(ConfigError::Unknown(other.unwrap_or("none").to_owned())),
+            other => return Err(ConfigError::NoTranslator(other.unwrap_or("none").to_owned())),
         }
         let expected = [
             ("tie_word_embeddings", true),
@@ -144,6 +144,10 @@ impl TranslationConfig {
     /// Refuses sizes that no network can have.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.heads.iter().try_for_each(|&heads| divided(self.width, heads))?;
+        if self.positions < 2 {
+            let problem = format!("max_position_embeddings is {}, expected at least 2", self.positions);
+            return Err(ConfigError::Key(problem));
+        }
         let target = self.vocabularies[1];
         for (name, token) in
             [("pad_token_id", self.pad), ("eos_token_id", self.end), ("decoder_start_token_id", self.start)]

@@ -30,7 +30,15 @@ pub(super) unsafe fn build_unset<T: Send>(
 ) -> Vec<T> {
     let mut values = Vec::with_capacity(size);
     let chunks = values.spare_capacity_mut()[..size].par_chunks_mut(chunk.max(1));
-    chunks.enumerate().for_each(|(index, chunk)| write(index, chunk));
+    chunks.enumerate().for_each(|(index, chunk)| {
+        // What is left as it was shows in tests: every bit set is no number.
+        #[cfg(test)]
+        // SAFETY: any bytes may be written to what is not yet initialized.
+        unsafe {
+            chunk.as_mut_ptr().write_bytes(0xff, chunk.len());
+        }
+        write(index, chunk);
+    });
     // SAFETY: the chunks cover `size` elements of the capacity, and all were written.
     unsafe { values.set_len(size) };
     values

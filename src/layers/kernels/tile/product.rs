@@ -31,7 +31,8 @@ pub(crate) fn matmul(
     let (a, b) = (side(a, m, k, a_transposed), side(b, k, n, b_transposed));
     let together = TASK.div_ceil(n.max(1)).max(LEAST_ROWS);
     let par = if m.div_ceil(together) < rayon::current_num_threads() { Par::rayon(0) } else { Par::Seq };
-    // SAFETY: rows start as the bias, or are overwritten: `Replace` does not read, and writes zeros where there are no terms.
+    assert!(bias.is_none_or(|bias| bias.len() == n), "a bias for {n} columns");
+    // SAFETY: rows start as the bias, whose length was checked, or are overwritten: `Replace` does not read, and writes zeros where there are no terms.
     unsafe {
         build_unset(m * n, together * n, |index, to: &mut [MaybeUninit<f32>]| {
             let rows = to.len() / n.max(1);
@@ -71,10 +72,21 @@ mod tests {
                     let sum: f32 = (0..k).map(|i| a[row * k + i] * b[i * n + column]).sum();
                     sum + bias.map_or(0.0, |bias| bias[column])
                 };
-                let found = matmul(m, k, n, &a, false, &b, false, bias);
-                assert_eq!(found.len(), m * n);
-                for (place, &y) in found.iter().enumerate() {
-                    assert_eq!(y, expected(place / n, place % n), "{m} x {k} x {n} at {place}");
+                let turned = |xs: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                    (0..rows * columns).map(|i| xs[i % rows * columns + i / rows]).collect()
+                };
+                let (at, bt) = (turned(&a, m, k), turned(&b, k, n));
+                for (a, is_turned_a, b, is_turned_b) in [
+                    (&a, false, &b, false),
+                    (&at, true, &b, false),
+                    (&a, false, &bt, true),
+                    (&at, true, &bt, true),
+                ] {
+                    let found = matmul(m, k, n, a, is_turned_a, b, is_turned_b, bias);
+                    assert_eq!(found.len(), m * n);
+                    for (place, &y) in found.iter().enumerate() {
+                        assert_eq!(y, expected(place / n, place % n), "{m} x {k} x {n} at {place}");
+                    }
                 }
             }
         }
