@@ -3,7 +3,7 @@
     python cifar10_experiments.py finetuning   --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py pruning      --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py ablation     --data DIR --out DIR [--epochs 10] [--seeds 3]
-    python cifar10_experiments.py overcomplete --data DIR --out DIR [--epochs 4] [--seeds 1]
+    python cifar10_experiments.py overcomplete --data DIR --out DIR [--epochs 3] [--seeds 1]
     python cifar10_experiments.py formats      --data DIR --out DIR --checkpoint resnet56.safetensors
     python cifar10_experiments.py wide         --data DIR --out DIR [--epochs 4] [--seeds 1]
     python cifar10_experiments.py ablation --tables
@@ -31,7 +31,7 @@ from experiments import CHECKPOINT, DATA, Experiment, Run, main
 RANK_RATIO = "0.11111111"
 KEEPS = ("0.5", "0.25", "0.1")
 EPOCHS, SEEDS = 10, 3
-OVERCOMPLETE_EPOCHS = 4
+OVERCOMPLETE_EPOCHS = 3
 
 
 def ablation(options: argparse.Namespace) -> list[Run]:
