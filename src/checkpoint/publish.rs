@@ -19,6 +19,12 @@ pub(crate) fn install(
     overwrite: bool,
 ) -> Result<(), OutputError> {
     let content = staging.content();
+    // Who may read the old directory may read the new one, and nobody else.
+    if let Ok(old) = fs::metadata(target)
+        && old.is_dir()
+    {
+        fs::set_permissions(&content, old.permissions()).map_err(OutputError::write(&content))?;
+    }
     // An empty directory holds nothing to lose.
     let occupied = fs::symlink_metadata(target).is_ok() && (overwrite || fs::remove_dir(target).is_err());
     if occupied && !overwrite {

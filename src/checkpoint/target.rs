@@ -112,9 +112,11 @@ fn recorded_files(root: &Path) -> Vec<PathBuf> {
     own.map(|report| report.files).unwrap_or_default()
 }
 
-/// The files of a directory that are neither weights nor what an output has beside them, in order.
+/// The files of a directory that are neither weights nor what an output has beside them, in order: all of them where there
+/// are no weights, since no output is without.
 fn foreign(root: &Path, own: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
-    let (mut found, mut pending) = (Vec::new(), vec![PathBuf::new()]);
+    let (mut found, mut usual, mut pending) = (Vec::new(), Vec::new(), vec![PathBuf::new()]);
+    let mut is_output = false;
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(root.join(&folder))? {
             let entry = entry?;
@@ -123,11 +125,16 @@ fn foreign(root: &Path, own: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
                 pending.push(relative);
                 continue;
             }
-            let usual = USUAL.iter().any(|usual| relative == Path::new(usual)) || is_weights(&relative);
-            if !usual && !own.contains(&relative) {
-                found.push(relative);
-            }
+            let is_weights = is_weights(&relative);
+            is_output |= is_weights;
+            let is_usual = USUAL.iter().any(|usual| relative == Path::new(usual));
+            let list =
+                if is_weights || is_usual || own.contains(&relative) { &mut usual } else { &mut found };
+            list.push(relative);
         }
+    }
+    if !is_output {
+        found.append(&mut usual);
     }
     found.sort();
     Ok(found)

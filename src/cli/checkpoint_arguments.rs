@@ -8,6 +8,31 @@ use crate::decompose::Pairs;
 use clap::Args;
 use std::path::PathBuf;
 
+/// Where a checkpoint is written.
+#[derive(Args, Debug)]
+pub(super) struct OutputArguments {
+    /// Where the result goes
+    #[arg(long, short, value_name = "PATH")]
+    pub(super) out: PathBuf,
+    /// Largest file of a folder [default: 5GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) max_shard_size: Option<Size>,
+    /// Replace an existing output, at the end and at once
+    #[arg(long)]
+    pub(super) overwrite: bool,
+}
+
+/// How a command says what it did.
+#[derive(Args, Debug)]
+pub(super) struct SayArguments {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
 #[derive(Args, Debug)]
 pub(super) struct HeadsArguments {
     /// A checkpoint's folder
@@ -28,23 +53,12 @@ pub(super) struct HeadsArguments {
     /// What products are made to be near in [default: fisher with calibration, plain without]
     #[arg(long, value_name = "METHOD", value_enum)]
     pub(super) method: Option<MethodValue>,
-    /// Where the result goes
-    #[arg(long, short, value_name = "PATH")]
-    pub(super) out: PathBuf,
-    /// Largest file of a folder [default: 5GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(super) max_shard_size: Option<Size>,
-    /// Replace an existing output, at the end and at once
-    #[arg(long)]
-    pub(super) overwrite: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
     #[command(flatten)]
     pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) say: SayArguments,
 }
 
 #[derive(Args, Debug)]
@@ -52,23 +66,12 @@ pub(super) struct CollapseArguments {
     /// A factored checkpoint
     #[arg(value_name = "FACTORED")]
     pub(super) checkpoint: Source,
-    /// Where the dense checkpoint goes
-    #[arg(long, short, value_name = "PATH")]
-    pub(super) out: PathBuf,
-    /// Largest file of a folder [default: 5GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(super) max_shard_size: Option<Size>,
-    /// Replace an existing output, at the end and at once
-    #[arg(long)]
-    pub(super) overwrite: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
     #[command(flatten)]
     pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) say: SayArguments,
 }
 
 #[derive(Args, Debug)]
@@ -81,12 +84,8 @@ pub(super) struct VerifyArguments {
     pub(super) against: Source,
     #[command(flatten)]
     pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) say: SayArguments,
 }
 
 #[derive(Args, Debug)]
@@ -124,10 +123,6 @@ pub(super) struct InspectArguments {
     pub(super) recipe: bool,
     #[command(flatten)]
     pub(super) machine: MachineArguments,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) say: SayArguments,
 }

@@ -149,20 +149,20 @@ fn compress(arguments: &CompressArguments, matches: &clap::ArgMatches) -> Result
 }
 
 fn collapse(arguments: CollapseArguments) -> Result<ExitCode, Failure> {
-    let mut options = CollapseOptions::new(arguments.checkpoint, arguments.out);
+    let mut options = CollapseOptions::new(arguments.checkpoint, arguments.output.out);
     options.limits = arguments.machine.limits();
-    options.overwrite = arguments.overwrite;
-    if let Some(size) = arguments.max_shard_size {
+    options.overwrite = arguments.output.overwrite;
+    if let Some(size) = arguments.output.max_shard_size {
         options.max_shard_bytes = size.0;
     }
-    let report = commands::collapse(&options, &*progress(arguments.quiet))?;
-    print(&if arguments.json { report.to_json() } else { report.to_text() })?;
+    let report = commands::collapse(&options, &*progress(arguments.say.quiet))?;
+    print(&if arguments.say.json { report.to_json() } else { report.to_text() })?;
     output::flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn heads(arguments: HeadsArguments) -> Result<ExitCode, Failure> {
-    let mut options = HeadsOptions::new(arguments.checkpoint, arguments.out);
+    let mut options = HeadsOptions::new(arguments.checkpoint, arguments.output.out);
     (options.query_key, options.output_value) = (arguments.query_key, arguments.output_value);
     options.calibration.data = arguments.calibrate;
     options.calibration.statistics = arguments.statistics;
@@ -177,12 +177,12 @@ fn heads(arguments: HeadsArguments) -> Result<ExitCode, Failure> {
         None => Method::Plain,
     };
     options.limits = arguments.machine.limits();
-    options.overwrite = arguments.overwrite;
-    if let Some(size) = arguments.max_shard_size {
+    options.overwrite = arguments.output.overwrite;
+    if let Some(size) = arguments.output.max_shard_size {
         options.max_shard_bytes = size.0;
     }
-    let report = commands::heads(&options, &*progress(arguments.quiet))?;
-    print(&if arguments.json { report.to_json() } else { report.to_text() })?;
+    let report = commands::heads(&options, &*progress(arguments.say.quiet))?;
+    print(&if arguments.say.json { report.to_json() } else { report.to_text() })?;
     output::flush()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -190,8 +190,8 @@ fn heads(arguments: HeadsArguments) -> Result<ExitCode, Failure> {
 fn verify(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
     let mut options = VerifyOptions::new(arguments.factored, arguments.against);
     options.limits = arguments.machine.limits();
-    let report = commands::verify(&options, &*progress(arguments.quiet))?;
-    print(&if arguments.json { report.to_json() } else { report.to_text() })?;
+    let report = commands::verify(&options, &*progress(arguments.say.quiet))?;
+    print(&if arguments.say.json { report.to_json() } else { report.to_text() })?;
     output::flush()?;
     for failure in report.failures() {
         output::check_failed(&failure);
@@ -300,7 +300,7 @@ fn inspect(arguments: InspectArguments) -> Result<ExitCode, Failure> {
     if let Some(page) = &arguments.report {
         meaning::refuse_page(page, None, &options.source, None, false)?;
     }
-    let report = commands::inspect(&options, &*progress(arguments.quiet))?;
+    let report = commands::inspect(&options, &*progress(arguments.say.quiet))?;
     if let Some(page) = &arguments.report {
         output::write_file(page, &report::inspect_html(&report))?;
     }
@@ -310,7 +310,7 @@ fn inspect(arguments: InspectArguments) -> Result<ExitCode, Failure> {
         };
         let recipe = Recipe::from_json(recipe).map_err(|error| Failure::new(error.to_string()))?;
         print(&recipe.to_toml())?;
-    } else if arguments.json {
+    } else if arguments.say.json {
         print(&report.to_json())?;
     } else {
         if arguments.tensors {

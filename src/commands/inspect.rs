@@ -70,6 +70,7 @@ pub fn inspect(options: &InspectOptions, progress: &dyn Progress) -> Result<Insp
     let checkpoint = Checkpoint::open(&options.source)?;
     let catalog = Catalog::new(&checkpoint).map_err(PlanError::from)?;
     let subjects = subjects(&checkpoint, &catalog, options)?;
+    let jobs = options.formats.as_ref().map(|pairs| format_jobs(&subjects, options, pairs)).transpose()?;
     let spectra = if options.spectra {
         spectra(&checkpoint, &subjects, options.limits, progress)?
     } else {
@@ -80,8 +81,8 @@ pub fn inspect(options: &InspectOptions, progress: &dyn Progress) -> Result<Insp
         .zip(spectra)
         .map(|(subject, spectrum)| describe(subject, spectrum.as_ref(), options.rank));
     let mut layers: Vec<InspectedLayer> = layers.collect();
-    if let Some(pairs) = &options.formats {
-        let found = formats(&checkpoint, &subjects, options, pairs, progress)?;
+    if let Some(jobs) = &jobs {
+        let found = formats(&checkpoint, jobs, layers.len(), options, progress)?;
         for (layer, formats) in layers.iter_mut().zip(found) {
             layer.formats = formats;
         }
@@ -189,15 +190,15 @@ fn spectra(
     spectra
 }
 
-/// What dense layers lose in every format that they can have.
-fn formats(
-    checkpoint: &Checkpoint,
-    subjects: &[Subject<'_>],
+type FormatJob<'a> = Job<(usize, &'a CatalogEntry, Format)>;
+
+/// Every format that dense layers can have.
+fn format_jobs<'a>(
+    subjects: &[Subject<'a>],
     options: &InspectOptions,
     pairs: &Pairs,
-    progress: &dyn Progress,
-) -> Result<Vec<Vec<FormatCurve>>, CommandError> {
-    let mut jobs: Vec<Job<(usize, &CatalogEntry, Format)>> = Vec::new();
+) -> Result<Vec<FormatJob<'a>>, CommandError> {
+    let mut jobs = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
         let Some(entry) = subject.entry else { continue };
         for format in compared_formats(entry, options.conv_scheme, pairs)? {
@@ -206,11 +207,24 @@ fn formats(
             jobs.push(Job { work: format.work(), item: (index, entry, format), memory_bytes });
         }
     }
-    if *pairs != Pairs::default() && !jobs.iter().any(|job| job.item.2.pairs().is_some()) {
-        return Err(CommandError::Usage("the pairs fit none of the layers".to_owned()));
+    if *pairs != Pairs::default() && !jobs.iter().any(|job: &FormatJob<'_>| job.item.2.pairs().is_some()) {
+        let none =
+            if jobs.is_empty() { "there are no dense layers" } else { "the pairs fit none of the layers" };
+        return Err(CommandError::Usage(none.to_owned()));
     }
+    Ok(jobs)
+}
+
+/// What dense layers lose in each of these formats.
+fn formats(
+    checkpoint: &Checkpoint,
+    jobs: &[FormatJob<'_>],
+    count: usize,
+    options: &InspectOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<FormatCurve>>, CommandError> {
     progress.begin(Stage::Spectra, jobs.len(), jobs.iter().map(|job| job.work).sum());
-    let curves = run_jobs(&jobs, options.limits, |(_, entry, format)| {
+    let curves = run_jobs(jobs, options.limits, |(_, entry, format)| {
         progress.started(&entry.layer);
         let start = Instant::now();
         let curve = read_curve(checkpoint, entry, format, None, 1)?;
@@ -218,7 +232,7 @@ fn formats(
         Ok::<_, CommandError>(FormatCurve::new(format, &curve))
     });
     progress.end();
-    let mut found = vec![Vec::new(); subjects.len()];
+    let mut found = vec![Vec::new(); count];
     for (job, curve) in jobs.iter().zip(curves?) {
         found[job.item.0].push(curve);
     }

@@ -57,9 +57,9 @@ pub fn translate(
     let start = Instant::now();
     let mut translations = Vec::new();
     'all: for texts in options.texts.chunks(TOGETHER) {
-        let said: Vec<String> = texts.iter().filter(|text| !text.trim().is_empty()).cloned().collect();
+        let spoken: Vec<String> = texts.iter().filter(|text| !text.trim().is_empty()).cloned().collect();
         let (sources, cut): (Vec<Vec<u32>>, Vec<bool>) =
-            translation_sources(&said, &config, &tokenizer)?.into_iter().unzip();
+            translation_sources(&spoken, &config, &tokenizer)?.into_iter().unzip();
         let found = crate::train::translate(&network, &sources, &options.search, |_| {})?;
         let mut found = sources.iter().map(Vec::len).zip(cut).zip(found);
         for text in texts {

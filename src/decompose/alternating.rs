@@ -326,6 +326,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_never_less() {
+        assert_eq!((from_zero(-1e-18), from_zero(2.0)), (0.0, 2.0));
+        assert!(from_zero(f64::NAN).is_nan());
+        let kernel = kernel(false);
+        let broken = Mat::from_fn(kernel.weight.nrows(), 3, |_, _| f64::NAN);
+        let b = random(7, 1, kernel.width());
+        assert!(kernel.lost(broken.as_ref(), b.as_ref()).is_nan());
+    }
+
+    #[test]
     fn every_round_loses_less_and_the_last_is_stationary() {
         for with_outputs in [false, true] {
             let kernel = kernel(with_outputs);

@@ -142,3 +142,34 @@ impl Format {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decompose::{Pairs, Scheme};
+
+    #[test]
+    fn factors_go_from_layout_to_layout_where_modes_stay() {
+        let of = |layout, scheme, shape: &[usize]| {
+            Format::new(layout, scheme, shape, 1, &Pairs::default()).unwrap()
+        };
+        let tucker = of(Layout::Linear, Scheme::Tucker, &[12, 18]);
+        let factors: Vec<Factor<f64>> = tucker
+            .factor_shapes(&tucker.max_ranks())
+            .into_iter()
+            .map(|shape| Factor { data: vec![0.5; shape.iter().product()], shape })
+            .collect();
+        assert_eq!(
+            of(Layout::Embedding, Scheme::Tucker, &[12, 18]).convert(&tucker, &factors).unwrap(),
+            factors
+        );
+        let turned = of(Layout::TransposedLinear, Scheme::Tucker, &[18, 12]);
+        assert!(!turned.has_factors_of(&tucker));
+        let error = turned.convert(&tucker, &factors).unwrap_err();
+        assert!(matches!(error, DecomposeError::TransposedTensor { .. }), "{error}");
+        // Another scheme's factors have other shapes, and nothing changes places.
+        let error =
+            of(Layout::Linear, Scheme::TensorTrain, &[12, 18]).convert(&tucker, &factors).unwrap_err();
+        assert!(matches!(error, DecomposeError::FactorShape { .. }), "{error}");
+    }
+}

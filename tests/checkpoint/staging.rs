@@ -65,6 +65,24 @@ fn overwriting_keeps_the_old_until_the_new_is_complete() {
     assert_eq!(names(&directory), ["model.safetensors"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_replaced_directory_stays_as_private_as_it_was() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder();
+    let target = folder.path().join("out");
+    fs::create_dir(&target).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).unwrap();
+    for overwrite in [false, true] {
+        let options = OutputOptions { overwrite, ..OutputOptions::directory(&target) };
+        let staging = Staging::create(&options, &one()).unwrap();
+        staging.write("a", &[1, 2]).unwrap();
+        staging.publish(None).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(names(&target), ["model.safetensors"]);
+    }
+}
+
 #[test]
 fn a_name_taken_meanwhile_is_not_replaced() {
     let folder = folder();

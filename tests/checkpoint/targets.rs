@@ -59,6 +59,14 @@ fn directory_of_something_else_is_not_overwritten() {
     let mut options = OutputOptions { overwrite: true, ..OutputOptions::directory(&target) };
     let foreign = "`DIR/home` has files that the output would not have: `thesis.tex`";
     assert_eq!(said(&options, &[], folder.path()), foreign);
+    // What any output may have is one's own only beside weights, and without them it is not.
+    let notes = folder.path().join("notes");
+    put(&notes, "README.md", "of a project");
+    let replaced = OutputOptions { overwrite: true, ..OutputOptions::directory(&notes) };
+    assert_eq!(
+        said(&replaced, &[], folder.path()),
+        "`DIR/notes` has files that the output would not have: `README.md`"
+    );
     // A checkpoint beside them does not make them one's own.
     put(&target, "model.safetensors", bytes_file(&[("a", 1)], ""));
     assert_eq!(said(&options, &[], folder.path()), foreign);
