@@ -272,9 +272,9 @@ impl OutputError {
             Self::IsDirectory { path } => {
                 Some(format!("name a file in it, such as {}", path.join("model.safetensors").display()))
             }
-            Self::Foreign { .. } => Some(
-                "nothing is removed that an output has not: move them, or name another folder".to_owned(),
-            ),
+            Self::Foreign { .. } => {
+                Some("replacing it would remove them: move them away, or name another folder".to_owned())
+            }
             Self::IsInput { .. } | Self::InsideInput { .. } | Self::ContainsInput { .. } => {
                 Some("the input is never changed: write beside it".to_owned())
             }

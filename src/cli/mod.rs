@@ -36,6 +36,8 @@ use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 
 /// A check that was asked for does not hold.
 const CHECK_FAILED: u8 = 3;
+/// How much of what does not hold is told in words.
+const SHOWN_FAILURES: usize = 10;
 /// What a shell says of a process that an interrupt ended.
 const INTERRUPTED: u8 = 130;
 
@@ -193,8 +195,14 @@ fn verify(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
     let report = commands::verify(&options, &*progress(arguments.say.quiet))?;
     print(&if arguments.say.json { report.to_json() } else { report.to_text() })?;
     output::flush()?;
-    for failure in report.failures() {
+    // The table above has every layer's; what is wrong everywhere is wrong for one reason.
+    let mut failures = report.failures();
+    for failure in failures.by_ref().take(SHOWN_FAILURES) {
         output::check_failed(&failure);
+    }
+    match failures.count() {
+        0 => {}
+        more => output::check_failed(&format!("and {more} more, all in the report of --json")),
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
 }

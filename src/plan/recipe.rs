@@ -270,19 +270,12 @@ impl Recipe {
         if self.round_to == Some(0) || self.rules.iter().any(|rule| rule.round_to == Some(0)) {
             problems.push("round_to is 0, expected at least 1".to_owned());
         }
-        for rule in &self.rules {
-            match rule.rank {
-                Some(rank) => problems.extend(rank.problem()),
-                None if rule.selectors.iter().any(|selector| selector.effect == Effect::Target) => {
-                    problems.push(
-                        "targets without a rank: one of rank, ranks, rank_ratio, energy, keep, layer_keep is needed"
-                            .to_owned(),
-                    );
-                }
-                None if rule.selectors.is_empty() => problems.push("a rule says nothing".to_owned()),
-                None => {}
-            }
-            problems.extend(scheme_problem(rule, self.method));
+        for (index, rule) in self.rules.iter().enumerate() {
+            let of_rule = rank_problem(rule).into_iter().chain(scheme_problem(rule, self.method));
+            problems.extend(of_rule.map(|problem| match self.rules.len() {
+                1 => problem,
+                _ => format!("rule {}: {problem}", index + 1),
+            }));
         }
         if self.rules.iter().filter(|rule| matches!(rule.rank, Some(RankRule::Keep(_)))).count() > 1 {
             problems.push(
@@ -300,6 +293,19 @@ impl Recipe {
             );
         }
         if problems.is_empty() { Ok(()) } else { Err(RecipeError::Invalid(problems.join("; "))) }
+    }
+}
+
+/// What is wrong with a rule's rank, if anything.
+fn rank_problem(rule: &Rule) -> Option<String> {
+    match rule.rank {
+        Some(rank) => rank.problem(),
+        None if rule.selectors.iter().any(|selector| selector.effect == Effect::Target) => Some(
+            "targets without a rank: one of rank, ranks, rank_ratio, energy, keep, layer_keep is needed"
+                .to_owned(),
+        ),
+        None if rule.selectors.is_empty() => Some("a rule says nothing".to_owned()),
+        None => None,
     }
 }
 

@@ -256,7 +256,7 @@ fn an_output_that_exists_is_kept_unless_it_is_to_be_replaced() {
     place.write("notes/letter.txt", "dear");
     place.refuses(1, [&fixture("tiny-bert"), "--rank=4", "--out=notes", "--overwrite"]).stderr(
         "error: `notes` has files that the output would not have: `letter.txt`\n\
-         hint: nothing is removed that an output has not: move them, or name another folder\n",
+         hint: replacing it would remove them: move them away, or name another folder\n",
     );
     // Nor are they where a checkpoint lies beside them, or without --overwrite; an empty folder is filled.
     place.run([&fixture("tiny-bert"), "--rank=4", "--out=small", "-q"]).exits(0);

@@ -149,5 +149,7 @@ fn verifying_against_another_checkpoint_says_what_is_missing() {
         .run(["verify", "f.safetensors", "--against", &fixture("tiny-bert"), "-q"])
         .exits(3)
         .stderr_has("check failed: `conv2`: the dense checkpoint has no `conv2.weight`")
-        .stderr_has("of the dense checkpoint is missing");
+        .stderr_has("check failed: the dense checkpoint has no `conv1.bias`")
+        .stderr_has(" more, all in the report of --json")
+        .stdout_has("60 problems");
 }

@@ -167,7 +167,7 @@ fn what_contradicts_itself_is_refused_all_at_once() {
         ),
         (
             "[[rule]]\nrank = 0\n[[rule]]\nenergy = 2.0\n",
-            "rank is 0, expected at least 1; energy is 2, expected more than 0 and at most 1",
+            "rule 1: rank is 0, expected at least 1; rule 2: energy is 2, expected more than 0 and at most 1",
         ),
     ] {
         assert_eq!(problems(text), expected, "{text}");
