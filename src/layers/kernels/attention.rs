@@ -97,9 +97,7 @@ impl AttentionShape {
         let [_, width] = self.widths;
         let rows = self.sequences.iter().map(|(queries, _)| queries.end).max().unwrap_or(0);
         let group = self.heads / self.shared;
-        let tasks: Vec<(usize, usize)> =
-            (0..self.sequences.len()).flat_map(|s| (0..self.heads).map(move |h| (s, h))).collect();
-        let read = |&(sequence, index): &(usize, usize)| {
+        let read = |sequence: usize, index: usize| {
             let (queries, keys) = &self.sequences[sequence];
             let mut ys = vec![0.0; queries.len() * width];
             for (block, met) in self.blocks(sequence) {
@@ -117,11 +115,24 @@ impl AttentionShape {
             }
             ys
         };
-        let found: Vec<Vec<f32>> = tasks.par_iter().map(read).collect();
         let mut ys = vec![0.0; rows * self.heads * width];
-        for ((sequence, index), found) in tasks.into_iter().zip(found) {
-            scatter(&mut ys, &found, &self.sequences[sequence].0, self.heads, width, index);
+        // Each sequence has its rows.
+        let (mut rest, mut at, mut parts) = (&mut ys[..], 0, Vec::with_capacity(self.sequences.len()));
+        for (sequence, (queries, _)) in self.sequences.iter().enumerate() {
+            assert_eq!(queries.start, at, "sequences lie behind each other");
+            let part;
+            (part, rest) = rest.split_at_mut(queries.len() * self.heads * width);
+            parts.push((sequence, part));
+            at = queries.end;
         }
+        parts.into_par_iter().for_each(|(sequence, part)| {
+            let found: Vec<Vec<f32>> =
+                (0..self.heads).into_par_iter().map(|index| read(sequence, index)).collect();
+            let own = 0..self.sequences[sequence].0.len();
+            for (index, found) in found.iter().enumerate() {
+                scatter(part, found, &own, self.heads, width, index);
+            }
+        });
         ys
     }
 

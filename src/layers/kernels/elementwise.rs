@@ -1,5 +1,5 @@
 use super::stream::{CHUNK, Map, Sums};
-use super::tile::build;
+use super::tile::build_fresh;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -53,7 +53,7 @@ pub(crate) fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
 }
 
 fn map<'a>(size: usize, chunk: impl Fn(Range<usize>) -> Map<'a> + Sync) -> Vec<f32> {
-    build(size, CHUNK, |index, to: &mut [f32]| {
+    build_fresh(size, CHUNK, |index, to| {
         let count = to.len();
         Map::write(to, CHUNK, index, |index| chunk(index * CHUNK..index * CHUNK + count));
     })

@@ -1,6 +1,6 @@
 use super::elementwise::planes_together;
 use super::stream::{Map, Sums};
-use super::tile::{build, build_two};
+use super::tile::{Fresh, build_fresh, build_two};
 
 /// What [`normalize`] computes.
 #[derive(Clone, Debug)]
@@ -92,17 +92,21 @@ fn affine(
     relu: bool,
 ) -> Vec<f32> {
     let together = planes_together(hw);
-    build(x.len(), together * hw, |index, y: &mut [f32]| {
-        Map::write(y, hw, index * together, |p| {
-            let (x, terms) = (&x[p * hw..][..hw], [center[p % c], scale[p % c], shift[p % c]]);
-            match (residual.map(|residual| &residual[p * hw..][..hw]), relu) {
-                (None, false) => Map::Affine(x, terms),
-                (None, true) => Map::AffineRelu(x, terms),
-                (Some(residual), false) => Map::AffineSum(x, residual, terms),
-                (Some(residual), true) => Map::AffineSumRelu(x, residual, terms),
-            }
-        });
-    })
+    let plane = |p: usize| {
+        let (x, terms) = (&x[p * hw..][..hw], [center[p % c], scale[p % c], shift[p % c]]);
+        match (residual.map(|residual| &residual[p * hw..][..hw]), relu) {
+            (None, false) => Map::Affine(x, terms),
+            (None, true) => Map::AffineRelu(x, terms),
+            (Some(residual), false) => Map::AffineSum(x, residual, terms),
+            (Some(residual), true) => Map::AffineSumRelu(x, residual, terms),
+        }
+    };
+    planes(x.len(), hw, together, plane)
+}
+
+/// A new vector of planes, each written as `plane(index)` says.
+fn planes<'a>(size: usize, hw: usize, together: usize, plane: impl Fn(usize) -> Map<'a> + Sync) -> Vec<f32> {
+    build_fresh(size, together * hw, |index, to| Map::write(to, hw, index * together, &plane))
 }
 
 /// The gradients of [`normalize`]; `y` is its result, and is read only if there was a relu.
@@ -147,21 +151,19 @@ pub(crate) fn normalize_backward(
     let (dx, dresidual) = if relu && with_residual {
         let (dx, dresidual) = build_two(x.len(), together * hw, |index, dx: &mut [f32], passed| {
             let first = index * together;
-            Map::write(passed, hw, first, |p| Map::Passed(&y[plane(p)], &dy[plane(p)]));
-            Map::write(dx, hw, first, |p| {
+            Map::write(&mut Fresh::over(passed), hw, first, |p| Map::Passed(&y[plane(p)], &dy[plane(p)]));
+            Map::write(&mut Fresh::over(dx), hw, first, |p| {
                 Map::Slope(&x[plane(p)], &passed[(p - first) * hw..][..hw], terms[p % c])
             });
         });
         (dx, Some(dresidual))
     } else {
-        let dx = build(x.len(), together * hw, |index, dx: &mut [f32]| {
-            Map::write(dx, hw, index * together, |p| {
-                if relu {
-                    Map::PassedSlope(&x[plane(p)], &y[plane(p)], &dy[plane(p)], terms[p % c])
-                } else {
-                    Map::Slope(&x[plane(p)], &dy[plane(p)], terms[p % c])
-                }
-            });
+        let dx = planes(x.len(), hw, together, |p| {
+            if relu {
+                Map::PassedSlope(&x[plane(p)], &y[plane(p)], &dy[plane(p)], terms[p % c])
+            } else {
+                Map::Slope(&x[plane(p)], &dy[plane(p)], terms[p % c])
+            }
         });
         (dx, with_residual.then(|| dy.to_vec()))
     };

@@ -7,7 +7,7 @@
 
 use super::smooth::folded;
 use super::stream::CHUNK;
-use super::tile::build;
+use super::tile::{Fresh, build, build_fresh};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -37,7 +37,7 @@ impl RowNorm {
     pub(crate) fn apply(self, x: &[f32], scale: &[f32], shift: &[f32]) -> Vec<f32> {
         let width = scale.len().max(1);
         let together = CHUNK.div_ceil(width) * width;
-        build(x.len(), together, |index, to| {
+        build_fresh(x.len(), together, |index, to| {
             let x = &x[index * together..][..to.len()];
             Arch::new().dispatch(Forward { norm: self, x, scale, shift, to });
         })
@@ -68,30 +68,27 @@ impl RowNorm {
     }
 }
 
-struct Forward<'a> {
+struct Forward<'a, 'b> {
     norm: RowNorm,
     x: &'a [f32],
     scale: &'a [f32],
     shift: &'a [f32],
-    to: &'a mut [f32],
+    to: &'a mut Fresh<'b>,
 }
 
-impl WithSimd for Forward<'_> {
+impl WithSimd for Forward<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let width = self.scale.len().max(1);
-        for (x, to) in self.x.chunks_exact(width).zip(self.to.chunks_exact_mut(width)) {
+        for x in self.x.chunks_exact(width) {
             let (mean, factor) = self.norm.statistics(x);
+            let scaled = x.iter().zip(self.scale).map(|(x, scale)| (x - mean) * factor * scale);
             if self.shift.is_empty() {
-                for ((to, &x), &scale) in to.iter_mut().zip(x).zip(self.scale) {
-                    *to = (x - mean) * factor * scale;
-                }
+                self.to.extend(scaled);
             } else {
-                for (((to, &x), &scale), &shift) in to.iter_mut().zip(x).zip(self.scale).zip(self.shift) {
-                    *to = (x - mean) * factor * scale + shift;
-                }
+                self.to.extend(scaled.zip(self.shift).map(|(scaled, shift)| scaled + shift));
             }
         }
     }

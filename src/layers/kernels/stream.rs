@@ -5,7 +5,7 @@
     reason = "a loop gets its instructions from the function it is inlined into"
 )]
 
-use super::tile::build;
+use super::tile::{Fresh, build};
 use pulp::{Arch, Simd, WithSimd};
 
 /// Elements that a task writes together: a few pages, which stay in the first-level cache.
@@ -36,13 +36,13 @@ pub(super) enum Map<'a> {
 
 impl Map<'_> {
     /// Writes chunks of `size` elements, as `chunk(index)` says.
-    pub(super) fn write(to: &mut [f32], size: usize, first: usize, chunk: impl Fn(usize) -> Self) {
+    pub(super) fn write(to: &mut Fresh<'_>, size: usize, first: usize, chunk: impl Fn(usize) -> Self) {
         Arch::new().dispatch(Written { to, size, first, chunk });
     }
 }
 
-struct Written<'b, F> {
-    to: &'b mut [f32],
+struct Written<'a, 'b, F> {
+    to: &'a mut Fresh<'b>,
     size: usize,
     first: usize,
     chunk: F,
@@ -58,67 +58,37 @@ fn passed(y: f32, dy: f32) -> f32 {
     if y <= 0.0 { 0.0 } else { dy }
 }
 
-impl<'a, F: Fn(usize) -> Map<'a>> WithSimd for Written<'_, F> {
+impl<'c, F: Fn(usize) -> Map<'c>> WithSimd for Written<'_, '_, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (index, to) in (self.first..).zip(self.to.chunks_mut(self.size.max(1))) {
-            let n = to.len();
-            match (self.chunk)(index) {
-                Map::Sum(a, b) => {
-                    let (a, b) = (&a[..n], &b[..n]);
-                    for i in 0..n {
-                        to[i] = a[i] + b[i];
-                    }
-                }
-                Map::Relu(x) => {
-                    let x = &x[..n];
-                    for i in 0..n {
-                        to[i] = clip(x[i]);
-                    }
-                }
-                Map::Passed(y, dy) => {
-                    let (y, dy) = (&y[..n], &dy[..n]);
-                    for i in 0..n {
-                        to[i] = passed(y[i], dy[i]);
-                    }
-                }
+        let Self { to, size, first, chunk } = self;
+        for index in first..first + to.len().div_ceil(size.max(1)) {
+            match chunk(index) {
+                Map::Sum(a, b) => to.extend(a.iter().zip(b).map(|(a, b)| a + b)),
+                Map::Relu(x) => to.extend(x.iter().map(|&x| clip(x))),
+                Map::Passed(y, dy) => to.extend(y.iter().zip(dy).map(|(&y, &dy)| passed(y, dy))),
                 Map::Affine(x, [center, scale, shift]) => {
-                    let x = &x[..n];
-                    for i in 0..n {
-                        to[i] = (x[i] - center) * scale + shift;
-                    }
+                    to.extend(x.iter().map(|x| (x - center) * scale + shift));
                 }
                 Map::AffineRelu(x, [center, scale, shift]) => {
-                    let x = &x[..n];
-                    for i in 0..n {
-                        to[i] = clip((x[i] - center) * scale + shift);
-                    }
+                    to.extend(x.iter().map(|x| clip((x - center) * scale + shift)));
                 }
                 Map::AffineSum(x, residual, [center, scale, shift]) => {
-                    let (x, residual) = (&x[..n], &residual[..n]);
-                    for i in 0..n {
-                        to[i] = (x[i] - center) * scale + shift + residual[i];
-                    }
+                    to.extend(
+                        x.iter().zip(residual).map(|(x, residual)| (x - center) * scale + shift + residual),
+                    );
                 }
-                Map::AffineSumRelu(x, residual, [center, scale, shift]) => {
-                    let (x, residual) = (&x[..n], &residual[..n]);
-                    for i in 0..n {
-                        to[i] = clip((x[i] - center) * scale + shift + residual[i]);
-                    }
-                }
+                Map::AffineSumRelu(x, residual, [center, scale, shift]) => to.extend(
+                    x.iter().zip(residual).map(|(x, residual)| clip((x - center) * scale + shift + residual)),
+                ),
                 Map::Slope(x, dy, [center, scale, shift, factor]) => {
-                    let (x, dy) = (&x[..n], &dy[..n]);
-                    for i in 0..n {
-                        to[i] = (x[i] - center) * scale + shift + factor * dy[i];
-                    }
+                    to.extend(x.iter().zip(dy).map(|(x, dy)| (x - center) * scale + shift + factor * dy));
                 }
                 Map::PassedSlope(x, y, dy, [center, scale, shift, factor]) => {
-                    let (x, y, dy) = (&x[..n], &y[..n], &dy[..n]);
-                    for i in 0..n {
-                        to[i] = (x[i] - center) * scale + shift + factor * passed(y[i], dy[i]);
-                    }
+                    let passed = y.iter().zip(dy).map(|(&y, &dy)| passed(y, dy));
+                    to.extend(x.iter().zip(passed).map(|(x, dy)| (x - center) * scale + shift + factor * dy));
                 }
             }
         }

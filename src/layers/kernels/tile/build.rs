@@ -18,6 +18,58 @@ pub(in super::super) fn build<T: Copy + Default + Send>(
     }
 }
 
+/// Memory that is written from its start on, and was perhaps never written before.
+pub(in super::super) struct Fresh<'a> {
+    to: &'a mut [MaybeUninit<f32>],
+    filled: usize,
+}
+
+impl<'a> Fresh<'a> {
+    /// Writes over what was there.
+    pub(in super::super) fn over(old: &'a mut [f32]) -> Self {
+        // SAFETY: the layout is that of the elements, and only elements are ever written.
+        let to = unsafe { &mut *(std::ptr::from_mut(old) as *mut [MaybeUninit<f32>]) };
+        Self { to, filled: 0 }
+    }
+
+    /// How many elements it has, written or not.
+    pub(in super::super) fn len(&self) -> usize {
+        self.to.len()
+    }
+
+    /// Writes what comes next, as far as there is room.
+    #[inline(always)]
+    pub(in super::super) fn extend(&mut self, values: impl Iterator<Item = f32>) {
+        let mut count = 0;
+        for (to, value) in self.to[self.filled..].iter_mut().zip(values) {
+            to.write(value);
+            count += 1;
+        }
+        self.filled += count;
+    }
+}
+
+/// A new vector whose chunks are written by tasks, each from its start to its end; nothing clears them before.
+///
+/// # Panics
+///
+/// Panics when a task leaves a part of its chunk as it was.
+pub(in super::super) fn build_fresh(
+    size: usize,
+    chunk: usize,
+    write: impl Fn(usize, &mut Fresh<'_>) + Sync,
+) -> Vec<f32> {
+    // SAFETY: that every element was written is asserted.
+    unsafe {
+        build_unset(size, chunk, |index, chunk| {
+            let size = chunk.len();
+            let mut fresh = Fresh { to: chunk, filled: 0 };
+            write(index, &mut fresh);
+            assert_eq!(fresh.filled, size, "elements written of a task's");
+        })
+    }
+}
+
 /// A new vector whose chunks are written by tasks, which find them as they happen to be.
 ///
 /// # Safety

@@ -31,7 +31,7 @@ mod transform;
 mod vector;
 
 pub use build::keep_freed_memory;
-pub(super) use build::{build, build_two};
+pub(super) use build::{Fresh, build, build_fresh, build_two};
 pub(super) use convolve::{Block, Spot, Taps, convolve};
 pub(super) use correlate::{Correlation, correlate};
 pub(super) use multiply::{Matrix, multiply};

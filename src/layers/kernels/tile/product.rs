@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 /// Elements of a product that one task writes, about: a bias is still in its cache when the sums are added.
 const TASK: usize = 1 << 17;
 /// Rows that a task writes at least, since it packs all of the other matrix.
-const LEAST_ROWS: usize = 256;
+const LEAST_ROWS: usize = 128;
 
 /// `A B`, row-major, shapes `(m, k)` and `(k, n)`, and a row that is added to each; a transposed argument is stored as `(k, m)`
 /// or `(n, k)`.
@@ -32,16 +32,15 @@ pub(crate) fn matmul(
     let together = TASK.div_ceil(n.max(1)).max(LEAST_ROWS);
     let par = if m.div_ceil(together) < rayon::current_num_threads() { Par::rayon(0) } else { Par::Seq };
     assert!(bias.is_none_or(|bias| bias.len() == n), "a bias for {n} columns");
-    // SAFETY: rows start as the bias, whose length was checked, or are overwritten: `Replace` does not read, and writes zeros where there are no terms.
+    // SAFETY: what may be unset has its element's layout; rows start as the bias, whose length was checked, or are overwritten: `Replace` does not read, and writes zeros where there are no terms.
     unsafe {
         build_unset(m * n, together * n, |index, to: &mut [MaybeUninit<f32>]| {
             let rows = to.len() / n.max(1);
             let sum = match bias {
                 Some(bias) => {
+                    let bias = &*(std::ptr::from_ref(bias) as *const [MaybeUninit<f32>]);
                     for row in to.chunks_exact_mut(n.max(1)) {
-                        for (y, &b) in row.iter_mut().zip(bias) {
-                            y.write(b);
-                        }
+                        row.copy_from_slice(bias);
                     }
                     Accum::Add
                 }
