@@ -84,6 +84,10 @@ def finetuning(_: argparse.Namespace) -> list[Run]:
         arguments = (*start, "--calibrate", f"cifar10:{DATA}", "--epochs", "5")
         columns = {"calibrated": 0} | {f"calibrated, FD, epoch {epoch}": epoch for epoch in (1, 5)}
         runs.append(Run(row, f"{keep}-calibrated", arguments, columns, f"{row}, calibrated, FD"))
+        # So near a start is left by small steps, with the statistics that it has.
+        arguments = (*start, "--scheme", "cp", "--learning-rate", "0.001", "--epochs", "5")
+        columns = {"cp": 0} | {f"cp, FD, epoch {epoch}": epoch for epoch in (1, 5)}
+        runs.append(Run(row, f"{keep}-cp", arguments, columns, f"{row}, cp, FD"))
     return runs
 
 

@@ -164,15 +164,25 @@ def curves(experiment: Experiment, runs: list[Run], measured: dict[str, dict]) -
                 series.setdefault(title, {})[row] = [(epoch, scale * value) for epoch, value in points]
     rows = list(dict.fromkeys(row for lines in series.values() for row in lines))
     width, height, columns = 430, 290, 2
-    tall = height * math.ceil(len(series) / columns) + 30
+    # names side by side, as many as there is room for
+    room = 56 + 7 * max(map(len, rows), default=0)
+    across = max(1, (columns * width - 50) // room)
+    top = 12 + 18 * math.ceil(len(rows) / across)
+    tall = height * math.ceil(len(series) / columns) + top
     svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {tall}" font-family="sans-serif" font-size="12">']
     svg.append(f'<rect width="{columns * width}" height="{tall}" fill="white"/>')
     for index, row in enumerate(rows):
-        color, at = COLORS[index % len(COLORS)], 50 + index * (columns * width - 100) // max(1, len(rows))
-        svg.append(f'<path d="M{at} 18h20" stroke="{color}" stroke-width="2"/><text x="{at + 26}" y="22">{row}</text>')
+        left, y = 50 + index % across * room, 18 + index // across * 18
+        svg.append(f'<path d="M{left} {y}h20" {stroke(index)}/><text x="{left + 26}" y="{y + 4}">{row}</text>')
     for index, (title, lines) in enumerate(series.items()):
-        svg += panel(title, lines, rows, index % columns * width, 30 + index // columns * height, width, height)
+        svg += panel(title, lines, rows, index % columns * width, top + index // columns * height, width, height)
     return "\n".join([*svg, "</svg>", ""])
+
+
+def stroke(index: int) -> str:
+    """How a curve is drawn: in its own color, and dashed where the colors begin anew."""
+    dashes = f' stroke-dasharray="{2 + 4 * (index // len(COLORS))} 3"' if index >= len(COLORS) else ""
+    return f'stroke="{COLORS[index % len(COLORS)]}" stroke-width="2"{dashes}'
 
 
 def panel(title: str, lines: dict[str, list[tuple[int, float]]], rows: list[str], left: int, top: int, width: int, height: int) -> list[str]:
@@ -194,8 +204,7 @@ def panel(title: str, lines: dict[str, list[tuple[int, float]]], rows: list[str]
     svg.append(f'<text x="{x(last / 2):.1f}" y="{top + height - 6}" text-anchor="middle">epoch</text>')
     for row, points in lines.items():
         path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in points)
-        color = COLORS[rows.index(row) % len(COLORS)]
-        svg.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        svg.append(f'<polyline points="{path}" fill="none" {stroke(rows.index(row))}/>')
     return svg
 
 

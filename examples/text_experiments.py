@@ -7,7 +7,7 @@
     python text_experiments.py language    --data DIR --out DIR --checkpoint smollm2
     python text_experiments.py translation --tables
 
-`sst2` fine-tunes a sentence encoder on 16384 sentences of SST-2, dense and with half and a quarter of its layers' parameters, from plain (SI) and from calibrated
+`sst2` fine-tunes a sentence encoder on SST-2 (16384 sentences at most), dense and with half and a quarter of its layers' parameters, from plain (SI) and from calibrated
 factors, with Frobenius decay (FD) and with weight decay. `similarity` learns the dense network's vectors of STS-B's sentences, without labels. `translation` trains a small Marian
 on Multi30k de-en from scratch at rank ratio 0.5 and 0.25: with default or spectral initialization, with weight decay, with FD on linear layers, and with FD
 on queries with keys and outputs with values too. `masked` trains a small BERT on WikiText-2, its attention factored at rank ratio 0.5. `language`
