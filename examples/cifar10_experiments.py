@@ -9,8 +9,8 @@
     python cifar10_experiments.py ablation --tables
 
 `finetuning` compresses a trained ResNet-56 to a half, a quarter and a tenth of its parameters and fine-tunes it, with Frobenius
-decay, with weight decay, with Frobenius decay and the dense network as its teacher, and from calibrated factors; `pruning` leaves out weights
-by magnitude instead, to as many parameters. `ablation` trains ResNet-20 from scratch at rank ratio 1/9 with default or spectral initialization
+decay, with weight decay, with Frobenius decay and the dense network as its teacher, from calibrated factors, and as components (cp); `pruning`
+leaves out weights by magnitude instead, to as many parameters. `ablation` trains ResNet-20 from scratch at rank ratio 1/9 with default or spectral initialization
 (SI) and with weight decay on the factors or Frobenius decay on their product (FD). `overcomplete` trains the plain network, three factors of full
 rank (deep) and two factors of three times the full rank (wide), collapsed at the end. `formats` compresses ResNet-56 to a half and a quarter of
 its layers' parameters by every format, of matrices and of tensors, and by the best of each layer; `wide` trains a wide ResNet from scratch with

@@ -227,6 +227,31 @@ pub(super) struct SelectionArguments {
     pub(super) svd: Option<SvdValue>,
 }
 
+/// Where a checkpoint is written.
+#[derive(Args, Debug)]
+pub(super) struct OutputArguments {
+    /// Where the result goes
+    #[arg(long, short, value_name = "PATH")]
+    pub(super) out: PathBuf,
+    /// Largest file of a folder [default: 5GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) max_shard_size: Option<Size>,
+    /// Replace an existing output, at the end and at once
+    #[arg(long)]
+    pub(super) overwrite: bool,
+}
+
+/// How a command says what it did.
+#[derive(Args, Debug)]
+pub(super) struct SayArguments {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
 #[derive(Args, Debug)]
 pub(super) struct MachineArguments {
     /// Layers at once, each on one thread [default: all cores]

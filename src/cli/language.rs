@@ -1,5 +1,6 @@
 //! Language models: bringing them in, and hearing what they say.
 
+use super::arguments::SayArguments;
 use super::output::{self, Failure, print};
 use super::values::{FloatValue, Size, limit, part, positive};
 use crate::checkpoint::Source;
@@ -32,12 +33,8 @@ pub(super) struct ImportArguments {
     /// Replace an existing output, at the end and at once
     #[arg(long)]
     overwrite: bool,
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    say: SayArguments,
 }
 
 pub(super) fn import(arguments: ImportArguments) -> Result<ExitCode, Failure> {
@@ -50,8 +47,8 @@ pub(super) fn import(arguments: ImportArguments) -> Result<ExitCode, Failure> {
     if let Some(size) = arguments.max_shard_size {
         options.max_shard_bytes = size.0;
     }
-    let report = commands::import(&options, &*super::training_progress(arguments.quiet))?;
-    print(&if arguments.json { report.to_json() } else { report.to_text() })?;
+    let report = commands::import(&options, &*super::training_progress(arguments.say.quiet))?;
+    print(&if arguments.say.json { report.to_json() } else { report.to_text() })?;
     output::flush()?;
     Ok(ExitCode::SUCCESS)
 }

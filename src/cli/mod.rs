@@ -23,7 +23,7 @@ use crate::decompose::Method;
 use crate::plan::{Pattern, Recipe};
 use crate::report;
 use crate::train::{RunFolder, TrainingProgress, Unheard};
-use arguments::{Cli, Command, CompressArguments};
+use arguments::{Cli, Command, CompressArguments, SayArguments};
 use checkpoint_arguments::{CollapseArguments, HeadsArguments, InspectArguments, VerifyArguments};
 use clap::{CommandFactory, FromArgMatches};
 use evaluate_meaning::Evaluate;
@@ -267,7 +267,7 @@ fn finished(report: &report::TrainingReport, json: bool) -> Result<ExitCode, Fai
 }
 
 fn evaluate(arguments: EvaluateArguments) -> Result<ExitCode, Failure> {
-    let (quiet, json) = (arguments.quiet, arguments.json);
+    let SayArguments { quiet, json } = arguments.say;
     let progress = training_progress(quiet);
     let (text, checks) = match evaluate_meaning::evaluate_options(arguments)? {
         Evaluate::Images(options) => {

@@ -1,6 +1,6 @@
 //! What was typed for networks that are trained or measured.
 
-use super::arguments::{CalibrationArguments, MachineArguments, SelectionArguments};
+use super::arguments::{CalibrationArguments, MachineArguments, SayArguments, SelectionArguments};
 use super::values::{SaveValue, above_zero, limit, part, positive};
 use crate::checkpoint::Source;
 use crate::commands::DeviceName;
@@ -272,12 +272,8 @@ pub(super) struct EvaluateArguments {
     /// Threads that read and decode [default: as the machine has, at most 4]
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<usize>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) say: SayArguments,
     /// Exit with 3 if the accuracy is less, from 0 to 1
     #[arg(long, value_name = "F", value_parser = part)]
     pub(super) min_accuracy: Option<f64>,

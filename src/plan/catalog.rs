@@ -111,7 +111,9 @@ impl std::fmt::Display for Exclusion {
                 f,
                 "{channels} input channels where the network shows {expected}: groups unknown, a recipe can say"
             ),
-            Self::OnlyCollapsed => f.write_str("no runtime runs it factored, a target with --save collapsed"),
+            Self::OnlyCollapsed => {
+                f.write_str("no runtime runs it factored; target it with --save collapsed")
+            }
             Self::MoreParameters { other } => write!(f, "the layer also holds `{other}`"),
             Self::NamesTaken { other } => write!(f, "`{other}` is taken"),
             Self::Empty => f.write_str("no elements"),

@@ -36,8 +36,13 @@ pub(super) enum Map<'a> {
 
 impl Map<'_> {
     /// Writes chunks of `size` elements, as `chunk(index)` says.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the chunks are fewer elements than there is room for.
     pub(super) fn write(to: &mut Fresh<'_>, size: usize, first: usize, chunk: impl Fn(usize) -> Self) {
-        Arch::new().dispatch(Written { to, size, first, chunk });
+        Arch::new().dispatch(Written { to: &mut *to, size, first, chunk });
+        assert!(to.is_full(), "chunks are fewer elements than there is room for");
     }
 }
 

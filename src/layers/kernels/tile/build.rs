@@ -37,6 +37,11 @@ impl<'a> Fresh<'a> {
         self.to.len()
     }
 
+    /// Whether every element was written.
+    pub(in super::super) fn is_full(&self) -> bool {
+        self.filled == self.to.len()
+    }
+
     /// Writes what comes next, as far as there is room.
     #[inline(always)]
     pub(in super::super) fn extend(&mut self, values: impl Iterator<Item = f32>) {
@@ -59,13 +64,16 @@ pub(in super::super) fn build_fresh(
     chunk: usize,
     write: impl Fn(usize, &mut Fresh<'_>) + Sync,
 ) -> Vec<f32> {
-    // SAFETY: that every element was written is asserted.
+    // SAFETY: that every element was written, and of this chunk, is asserted.
     unsafe {
         build_unset(size, chunk, |index, chunk| {
-            let size = chunk.len();
+            let start = chunk.as_ptr();
             let mut fresh = Fresh { to: chunk, filled: 0 };
             write(index, &mut fresh);
-            assert_eq!(fresh.filled, size, "elements written of a task's");
+            assert!(
+                fresh.is_full() && std::ptr::eq(fresh.to.as_ptr(), start),
+                "a task wrote a part of its chunk"
+            );
         })
     }
 }
@@ -139,5 +147,38 @@ pub fn keep_freed_memory() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_written_to_their_ends() {
+        let squares = |index: usize, to: &mut Fresh<'_>| {
+            let first = index * 5;
+            to.extend((first..first + 2).map(|i| (i * i) as f32));
+            // More than there is room for is not written.
+            to.extend((first + 2..first + 9).map(|i| (i * i) as f32));
+        };
+        let expected: Vec<f32> = (0..13).map(|i| (i * i) as f32).collect();
+        assert_eq!(build_fresh(13, 5, squares), expected);
+        assert!(build_fresh(0, 5, squares).is_empty());
+    }
+
+    #[test]
+    #[should_panic = "a task wrote a part of its chunk"]
+    fn a_chunk_that_is_left_as_it_was_is_refused() {
+        build_fresh(4, 4, |_, to| to.extend([1.0; 3].into_iter()));
+    }
+
+    #[test]
+    #[should_panic = "a task wrote a part of its chunk"]
+    fn another_chunk_in_its_place_is_refused() {
+        build_fresh(2, 2, |_, to| {
+            *to = Fresh::over(Box::leak(Box::new([0.0; 2])));
+            to.extend([1.0; 2].into_iter());
+        });
     }
 }
