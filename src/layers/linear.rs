@@ -1,5 +1,5 @@
 use super::chain::Execution;
-use super::operations::Product;
+use super::operations::{Activation, Add, After, FinishedProduct, Product, SmoothActivation};
 use super::tape::{Node, Tape};
 use super::weight::Weight;
 use crate::decompose::{Layout, Ranks, Scheme};
@@ -132,11 +132,48 @@ impl Linear {
     ///
     /// - an input whose last axis is not `in`
     pub fn forward_on(&self, tape: &Tape, xs: &Node) -> Result<Node> {
+        self.run(tape, xs, None)
+    }
+
+    /// Runs the layer and then an activation; where no gradient is wanted, while the results are in the cache.
+    ///
+    /// # Errors
+    ///
+    /// - an input whose last axis is not `in`
+    pub fn forward_activated_on(&self, tape: &Tape, xs: &Node, activation: Activation) -> Result<Node> {
+        match SmoothActivation::new(activation) {
+            Some(smooth) if !tape.is_training() => {
+                self.run(tape, xs, Some((After::Activation(smooth), None)))
+            }
+            _ => activation.apply_on(tape, &self.forward_on(tape, xs)?),
+        }
+    }
+
+    /// Runs the layer and adds what it makes to `residual`; where no gradient is wanted, while the results are in the cache.
+    ///
+    /// # Errors
+    ///
+    /// - an input whose last axis is not `in`; a residual of another shape than the output
+    pub fn forward_added_on(&self, tape: &Tape, xs: &Node, residual: &Node) -> Result<Node> {
+        if tape.is_training() {
+            return tape.apply(Add, &[residual, &self.forward_on(tape, xs)?]);
+        }
+        self.run(tape, xs, Some((After::Residual, Some(residual))))
+    }
+
+    /// Runs the layer and what follows it, with its input.
+    fn run(&self, tape: &Tape, xs: &Node, after: Option<(After, Option<&Node>)>) -> Result<Node> {
         let operation = Product::new(self.transposed);
         let bias = self.bias.as_ref().map(|bias| tape.parameter(bias));
         let last = |xs: &Node, weight: &Node| {
-            let inputs: Vec<&Node> = [xs, weight].into_iter().chain(&bias).collect();
-            tape.apply(operation, &inputs)
+            let inputs = [xs, weight].into_iter().chain(&bias);
+            match after {
+                None => tape.apply(operation, &inputs.collect::<Vec<_>>()),
+                Some((after, residual)) => {
+                    let inputs: Vec<&Node> = inputs.chain(residual).collect();
+                    tape.apply(FinishedProduct::new(operation, after), &inputs)
+                }
+            }
         };
         let chain = match &self.weight {
             Weight::Dense(weight) => {

@@ -319,3 +319,43 @@ fn candles_gradients_are_the_tapes() -> Result<()> {
     }
     Ok(())
 }
+
+/// Without gradients the activation and the sum are made with the product, with gradients after it; in f64 candle composes them.
+#[test]
+fn what_follows_a_linear_layer_is_the_same_with_gradients_and_without() -> Result<()> {
+    use fnl::layers::operations::Activation;
+    let (xs, weight, bias) = (random(1, &[2, 70, 12]), random(2, &[9, 12]), random(3, &[9]));
+    let residual = random(4, &[2, 70, 9]);
+    let dense = Linear::dense(&weight, Some(&bias))?;
+    for layer in [dense.clone(), dense.factored(3)?, Linear::dense(&weight, None)?] {
+        let tapes = [Tape::inference(), Tape::candle()];
+        for activation in
+            [Activation::Relu, Activation::Gelu, Activation::GeluNew, Activation::Silu, Activation::Tanh]
+        {
+            let run = |tape: &Tape| {
+                layer
+                    .forward_activated_on(tape, &tape.constant(&xs), activation)
+                    .map(|ys| ys.tensor().clone())
+            };
+            assert_close(&format!("{activation:?}"), &run(&tapes[0])?, &run(&tapes[1])?, 12);
+        }
+        let run = |tape: &Tape| {
+            layer
+                .forward_added_on(tape, &tape.constant(&xs), &tape.constant(&residual))
+                .map(|ys| ys.tensor().clone())
+        };
+        assert_close("a sum", &run(&tapes[0])?, &run(&tapes[1])?, 12);
+        assert_eq!(tapes[0].multiply_adds(), tapes[1].multiply_adds());
+    }
+    let tape = Tape::inference();
+    let wrong = dense.forward_added_on(&tape, &tape.constant(&xs), &tape.constant(&random(5, &[2, 9])));
+    assert!(wrong.unwrap_err().to_string().starts_with("can't add [2, 9] to 140 rows of 9"));
+    let layer = Linear::dense(&wide(&weight), Some(&wide(&bias)))?;
+    let (xs, residual) = (tape.constant(&wide(&xs)), tape.constant(&wide(&residual)));
+    let plain = layer.forward_on(&tape, &xs)?;
+    let activated = layer.forward_activated_on(&tape, &xs, Activation::Gelu)?;
+    assert_close("gelu in f64", activated.tensor(), &plain.tensor().gelu_erf()?, 1);
+    let sum = layer.forward_added_on(&tape, &xs, &residual)?;
+    assert_close("a sum in f64", sum.tensor(), &(plain.tensor() + residual.tensor())?, 1);
+    Ok(())
+}

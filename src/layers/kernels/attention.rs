@@ -1,13 +1,18 @@
 //! Scaled dot-product attention within sequences that lie behind each other, and its gradient.
 
-use super::smooth::softmax;
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use super::machine::Machine;
+use super::smooth::{softmax, softmax_backward};
+use super::tile::{Matrix, MatrixMut, multiply, turn};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Queries whose scores are held at once.
 const QUERIES: usize = 128;
+
+/// Columns that tiles need for so many.
+fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(8)
+}
 
 /// Which queries meet which keys, and how wide heads are.
 ///
@@ -29,34 +34,74 @@ pub(crate) struct AttentionShape {
     pub causal: bool,
 }
 
-/// One head of a matrix whose rows hold all heads.
-fn head(data: &[f32], rows: Range<usize>, heads: usize, width: usize, index: usize) -> MatRef<'_, f32> {
-    let stride = heads * width;
-    let count = rows.len();
-    if count == 0 || width == 0 {
-        return MatRef::from_row_major_slice(&[], count, width);
+/// What is used again from head to head.
+struct Scratch {
+    machine: Machine,
+    factor: Vec<f32>,
+    weights: Vec<f32>,
+    slopes: Vec<f32>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self { machine: Machine::best(), factor: Vec::new(), weights: Vec::new(), slopes: Vec::new() }
     }
-    let start = rows.start * stride + index * width;
-    MatRef::from_row_major_slice_with_stride(
-        &data[start..][..(count - 1) * stride + width],
-        count,
-        width,
-        stride,
-    )
 }
 
-/// `to = factor a b`, or `to += factor a b`, row-major.
-fn multiply(to: &mut [f32], columns: usize, add: bool, a: MatRef<'_, f32>, b: MatRef<'_, f32>, factor: f32) {
-    let rows = a.nrows();
-    let to = MatMut::from_row_major_slice_mut(&mut to[..rows * columns], rows, columns);
-    let accumulate = if add { Accum::Add } else { Accum::Replace };
-    matmul(to, accumulate, a, b, factor, Par::Seq);
+/// Rows of one head, in a matrix whose rows hold all heads.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    /// From the first element on.
+    values: &'a [f32],
+    rows: usize,
+    width: usize,
+    /// Elements from one row to the next.
+    stride: usize,
 }
 
-/// Puts a head's rows into a matrix whose rows hold all heads.
+impl<'a> Head<'a> {
+    fn of(data: &'a [f32], rows: Range<usize>, heads: usize, width: usize, index: usize) -> Self {
+        let stride = heads * width;
+        let values = data.get(rows.start * stride + index * width..).unwrap_or_default();
+        Self { values, rows: rows.len(), width, stride }
+    }
+
+    fn matrix(self) -> Matrix<'a> {
+        Matrix::rows(self.values, self.stride)
+    }
+
+    /// As the second factor of a product, its columns padded: in place where they need no padding, or in `scratch`.
+    fn padded<'b>(self, scratch: &'b mut Vec<f32>) -> Matrix<'b>
+    where
+        'a: 'b,
+    {
+        let columns = padded(self.width);
+        if columns == self.width {
+            return self.matrix();
+        }
+        scratch.clear();
+        scratch.resize(self.rows * columns, 0.0);
+        for (row, to) in scratch.chunks_exact_mut(columns.max(1)).enumerate() {
+            to[..self.width].copy_from_slice(&self.values[row * self.stride..][..self.width]);
+        }
+        Matrix::rows(scratch, columns)
+    }
+
+    /// The same transposed and times `scale`, in `scratch`: shape `(width, rows)`.
+    fn turned(self, machine: Machine, scale: f32, scratch: &mut Vec<f32>) -> Matrix<'_> {
+        let columns = padded(self.rows);
+        scratch.clear();
+        scratch.resize(self.width * columns, 0.0);
+        let mut to = MatrixMut { values: scratch, row: columns };
+        turn(machine, [self.rows, self.width], self.matrix(), scale, &mut to);
+        Matrix::rows(scratch, columns)
+    }
+}
+
+/// Puts a head's rows, whose columns are padded, into a matrix whose rows hold all heads.
 fn scatter(to: &mut [f32], from: &[f32], rows: &Range<usize>, heads: usize, width: usize, index: usize) {
-    for (row, from) in rows.clone().zip(from.chunks_exact(width.max(1))) {
-        to[(row * heads + index) * width..][..width].copy_from_slice(from);
+    for (row, from) in rows.clone().zip(from.chunks_exact(padded(width).max(1))) {
+        to[(row * heads + index) * width..][..width].copy_from_slice(&from[..width]);
     }
 }
 
@@ -72,7 +117,7 @@ impl AttentionShape {
         })
     }
 
-    /// Probabilities of a block of queries of one head over the keys that they meet.
+    /// Probabilities of a block of queries of one head over the keys that they meet, the columns padded.
     fn probabilities(
         &self,
         sequence: usize,
@@ -80,55 +125,78 @@ impl AttentionShape {
         block: &Range<usize>,
         met: usize,
         [q, k]: [&[f32]; 2],
-    ) -> Vec<f32> {
+        scratch: &mut Scratch,
+    ) {
         let keys = &self.sequences[sequence].1;
-        let group = self.heads / self.shared;
-        let queries = head(q, block.clone(), self.heads, self.widths[0], index);
-        let keys = head(k, keys.start..keys.start + met, self.shared, self.widths[0], index / group);
-        let mut scores = vec![0.0; block.len() * met];
-        multiply(&mut scores, met, false, queries, keys.transpose(), self.scale);
-        let hidden = block.len() - 1;
-        softmax(&mut scores, met, |row| if self.causal { met + row - hidden } else { met });
-        scores
+        let (group, inner) = (self.heads / self.shared, self.widths[0]);
+        let queries = Head::of(q, block.clone(), self.heads, inner, index);
+        let keys = Head::of(k, keys.start..keys.start + met, self.shared, inner, index / group);
+        let (rows, columns) = (block.len(), padded(met));
+        let Scratch { machine, factor, weights, .. } = scratch;
+        let keys = keys.turned(*machine, self.scale, factor);
+        weights.resize(rows * columns, 0.0);
+        let to = MatrixMut { values: weights, row: columns };
+        multiply(*machine, [rows, columns, inner], queries.matrix(), keys, to, false);
+        softmax(weights, columns, |row| if self.causal { met + row + 1 - rows } else { met });
+    }
+
+    /// Writes what the queries of one head read, in rows so many elements apart.
+    fn read(
+        &self,
+        sequence: usize,
+        index: usize,
+        [q, k, v]: [&[f32]; 3],
+        to: &mut MatrixMut<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let width = self.widths[1];
+        let (queries, keys) = &self.sequences[sequence];
+        for (block, met) in self.blocks(sequence) {
+            self.probabilities(sequence, index, &block, met, [q, k], scratch);
+            let Scratch { machine, factor, weights, .. } = scratch;
+            let keys = keys.start..keys.start + met;
+            let values = Head::of(v, keys, self.shared, width, index * self.shared / self.heads);
+            let values = values.padded(factor);
+            let weights = Matrix::rows(weights, padded(met));
+            let to =
+                MatrixMut { values: &mut to.values[(block.start - queries.start) * to.row..], row: to.row };
+            multiply(*machine, [block.len(), padded(width), met], weights, values, to, false);
+        }
     }
 
     /// What each query reads.
     pub(crate) fn apply(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let [_, width] = self.widths;
         let rows = self.sequences.iter().map(|(queries, _)| queries.end).max().unwrap_or(0);
-        let group = self.heads / self.shared;
-        let read = |sequence: usize, index: usize| {
-            let (queries, keys) = &self.sequences[sequence];
-            let mut ys = vec![0.0; queries.len() * width];
-            for (block, met) in self.blocks(sequence) {
-                let weights = self.probabilities(sequence, index, &block, met, [q, k]);
-                let weights = MatRef::from_row_major_slice(&weights, block.len(), met);
-                let values = head(v, keys.start..keys.start + met, self.shared, width, index / group);
-                multiply(
-                    &mut ys[(block.start - queries.start) * width..],
-                    width,
-                    false,
-                    weights,
-                    values,
-                    1.0,
-                );
-            }
-            ys
-        };
-        let mut ys = vec![0.0; rows * self.heads * width];
+        let stride = self.heads * width;
+        let mut ys = vec![0.0; rows * stride];
         // Each sequence has its rows.
         let (mut rest, mut at, mut parts) = (&mut ys[..], 0, Vec::with_capacity(self.sequences.len()));
         for (sequence, (queries, _)) in self.sequences.iter().enumerate() {
             assert_eq!(queries.start, at, "sequences lie behind each other");
             let part;
-            (part, rest) = rest.split_at_mut(queries.len() * self.heads * width);
+            (part, rest) = rest.split_at_mut(queries.len() * stride);
             parts.push((sequence, part));
             at = queries.end;
         }
-        parts.into_par_iter().for_each(|(sequence, part)| {
-            let found: Vec<Vec<f32>> =
-                (0..self.heads).into_par_iter().map(|index| read(sequence, index)).collect();
+        // Heads go one by one where sequences are work for all threads, and each then writes in place.
+        let one_by_one = padded(width) == width && self.sequences.len() >= rayon::current_num_threads();
+        parts.into_par_iter().for_each_init(Scratch::new, |scratch, (sequence, part)| {
+            if one_by_one {
+                for index in 0..self.heads {
+                    let mut to = MatrixMut { values: &mut part[index * width..], row: stride };
+                    self.read(sequence, index, [q, k, v], &mut to, scratch);
+                }
+                return;
+            }
             let own = 0..self.sequences[sequence].0.len();
+            let read = |scratch: &mut Scratch, index: usize| {
+                let mut ys = vec![0.0; own.len() * padded(width)];
+                let mut to = MatrixMut { values: &mut ys, row: padded(width) };
+                self.read(sequence, index, [q, k, v], &mut to, scratch);
+                ys
+            };
+            let found: Vec<Vec<f32>> = (0..self.heads).into_par_iter().map_init(Scratch::new, read).collect();
             for (index, found) in found.iter().enumerate() {
                 scatter(part, found, &own, self.heads, width, index);
             }
@@ -169,32 +237,35 @@ impl AttentionShape {
         let [inner, width] = self.widths;
         let group = self.heads / self.shared;
         let (queries, keys) = &self.sequences[sequence];
-        let (mut dk, mut dv) = (vec![0.0; keys.len() * inner], vec![0.0; keys.len() * width]);
+        let mut dk = vec![0.0; keys.len() * padded(inner)];
+        let mut dv = vec![0.0; keys.len() * padded(width)];
         let mut dqs = Vec::new();
+        let scratch = &mut Scratch::new();
         for index in shared * group..(shared + 1) * group {
-            let mut dq = vec![0.0; queries.len() * inner];
+            let mut dq = vec![0.0; queries.len() * padded(inner)];
             for (block, met) in self.blocks(sequence) {
-                let weights = self.probabilities(sequence, index, &block, met, [q, k]);
+                let (rows, columns) = (block.len(), padded(met));
+                self.probabilities(sequence, index, &block, met, [q, k], scratch);
+                let Scratch { machine, factor, weights, slopes } = scratch;
                 let met_keys = keys.start..keys.start + met;
-                let values = head(v, met_keys.clone(), self.shared, width, shared);
-                let dy = head(dy, block.clone(), self.heads, width, index);
-                let mut slopes = vec![0.0; block.len() * met];
-                multiply(&mut slopes, met, false, dy, values.transpose(), 1.0);
-                for (slopes, weights) in slopes.chunks_exact_mut(met).zip(weights.chunks_exact(met)) {
-                    // ds = p (dp - sum p dp)
-                    let mean: f32 = slopes.iter().zip(weights).map(|(slope, weight)| slope * weight).sum();
-                    for (slope, weight) in slopes.iter_mut().zip(weights) {
-                        *slope = weight * (*slope - mean);
-                    }
-                }
-                let weights = MatRef::from_row_major_slice(&weights, block.len(), met);
-                let slopes = MatRef::from_row_major_slice(&slopes, block.len(), met);
-                multiply(&mut dv, width, true, weights.transpose(), dy, 1.0);
-                let met_keys = head(k, met_keys, self.shared, inner, shared);
-                let at = (block.start - queries.start) * inner;
-                multiply(&mut dq[at..], inner, false, slopes, met_keys, self.scale);
-                let queries = head(q, block, self.heads, inner, index);
-                multiply(&mut dk, inner, true, slopes.transpose(), queries, self.scale);
+                let values = Head::of(v, met_keys.clone(), self.shared, width, shared);
+                let dy = Head::of(dy, block.clone(), self.heads, width, index);
+                slopes.resize(rows * columns, 0.0);
+                let to = MatrixMut { values: slopes, row: columns };
+                let values = values.turned(*machine, 1.0, factor);
+                multiply(*machine, [rows, columns, width], dy.matrix(), values, to, false);
+                softmax_backward(slopes, weights, columns, self.scale);
+                let turned = |values| Matrix { values, row: 1, column: columns };
+                let to = MatrixMut { values: &mut dv, row: padded(width) };
+                multiply(*machine, [met, padded(width), rows], turned(weights), dy.padded(factor), to, true);
+                let own = Head::of(q, block.clone(), self.heads, inner, index).padded(factor);
+                let to = MatrixMut { values: &mut dk, row: padded(inner) };
+                multiply(*machine, [met, padded(inner), rows], turned(slopes), own, to, true);
+                let met_keys = Head::of(k, met_keys, self.shared, inner, shared).padded(factor);
+                let at = (block.start - queries.start) * padded(inner);
+                let to = MatrixMut { values: &mut dq[at..], row: padded(inner) };
+                let slopes = Matrix::rows(slopes, columns);
+                multiply(*machine, [rows, padded(inner), met], slopes, met_keys, to, false);
             }
             dqs.push(dq);
         }

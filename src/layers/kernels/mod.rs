@@ -13,6 +13,7 @@
 //! | `normalization` | batch normalization with the sum and the relu after it, and its gradient |
 //! | `pooling` | largest and mean elements of windows and planes |
 //! | `elementwise` | sums, relu, sums over channels |
+//! | `finish` | bias, activation and residual of a product's rows |
 //! | `smooth`, `rows`, `attention` | smooth activations and softmax; normalization of rows; attention within sequences |
 
 mod attention;
@@ -20,6 +21,7 @@ mod axis;
 mod convolution;
 mod correlation;
 mod elementwise;
+mod finish;
 mod interleaved;
 mod machine;
 mod normalization;
@@ -37,6 +39,7 @@ pub(crate) use attention::AttentionShape;
 pub(crate) use convolution::{convolve, convolve_backward_input, effort};
 pub(crate) use correlation::convolve_backward_kernel;
 pub(crate) use elementwise::{add, relu, relu_backward, sum_per_channel, sum_rows};
+pub(crate) use finish::Finish;
 pub(crate) use normalization::{normalize, normalize_backward, scale_shift};
 pub(crate) use pooling::{global_average, global_average_backward, max_pool, max_pool_backward};
 pub(crate) use rows::RowNorm;

@@ -107,6 +107,21 @@ fn gelu_argument(x: f32) -> (f32, f32) {
     (SQRT_2_OVER_PI * x * (1.0 + CUBIC * x * x), SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x))
 }
 
+#[inline(always)]
+fn gelu<S: Simd>(x: f32) -> f32 {
+    x * normal::<S>(x).0
+}
+
+#[inline(always)]
+fn gelu_tanh<S: Simd>(x: f32) -> f32 {
+    0.5 * x * (1.0 + tanh::<S>(gelu_argument(x).0))
+}
+
+#[inline(always)]
+fn silu<S: Simd>(x: f32) -> f32 {
+    x * sigmoid::<S>(x)
+}
+
 impl Smooth {
     /// The activation of each element.
     pub(crate) fn apply(self, x: &[f32]) -> Vec<f32> {
@@ -114,6 +129,21 @@ impl Smooth {
             let x = &x[index * CHUNK..][..to.len()];
             Arch::new().dispatch(Values { kind: self, x, to });
         })
+    }
+
+    /// The activation of each element, in place.
+    #[inline(always)]
+    pub(super) fn over<S: Simd>(self, x: &mut [f32]) {
+        #[inline(always)]
+        fn fill(x: &mut [f32], of: impl Fn(f32) -> f32) {
+            x.iter_mut().for_each(|x| *x = of(*x));
+        }
+        match self {
+            Self::Gelu => fill(x, gelu::<S>),
+            Self::GeluTanh => fill(x, gelu_tanh::<S>),
+            Self::Silu => fill(x, silu::<S>),
+            Self::Tanh => fill(x, tanh::<S>),
+        }
     }
 
     /// `dy` times the derivative at each element.
@@ -143,9 +173,9 @@ impl WithSimd for Values<'_, '_> {
         }
         let Self { kind, x, to } = self;
         match kind {
-            Smooth::Gelu => fill(x, to, |x| x * normal::<S>(x).0),
-            Smooth::GeluTanh => fill(x, to, |x| 0.5 * x * (1.0 + tanh::<S>(gelu_argument(x).0))),
-            Smooth::Silu => fill(x, to, |x| x * sigmoid::<S>(x)),
+            Smooth::Gelu => fill(x, to, gelu::<S>),
+            Smooth::GeluTanh => fill(x, to, gelu_tanh::<S>),
+            Smooth::Silu => fill(x, to, silu::<S>),
             Smooth::Tanh => fill(x, to, tanh::<S>),
         }
     }
@@ -217,6 +247,35 @@ pub(super) fn softmax(scores: &mut [f32], width: usize, seen: impl Fn(usize) -> 
         }
     }
     Arch::new().dispatch(Rows { scores, width, seen });
+}
+
+/// The gradient of scores from that of their [`softmax`], in place: rows `dp` become `scale p (dp - sum p dp)`.
+pub(super) fn softmax_backward(slopes: &mut [f32], probabilities: &[f32], width: usize, scale: f32) {
+    struct Rows<'a> {
+        slopes: &'a mut [f32],
+        probabilities: &'a [f32],
+        width: usize,
+        scale: f32,
+    }
+    impl WithSimd for Rows<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            let width = self.width.max(1);
+            let rows = self.slopes.chunks_exact_mut(width).zip(self.probabilities.chunks_exact(width));
+            for (slopes, probabilities) in rows {
+                for (slope, p) in slopes.iter_mut().zip(probabilities) {
+                    *slope *= p;
+                }
+                let sum = folded(slopes, 0.0, |x| x, |sum, x| sum + x);
+                for (slope, p) in slopes.iter_mut().zip(probabilities) {
+                    *slope = self.scale * (*slope - p * sum);
+                }
+            }
+        }
+    }
+    Arch::new().dispatch(Rows { slopes, probabilities, width, scale });
 }
 
 /// What each element becomes, combined in sixteen lanes, and the lanes by halves.

@@ -6,7 +6,7 @@
 
 use super::convolution::with_buffer;
 use super::machine::Machine;
-use super::tile::{self, FAR, Grid, Matrix, NEAR};
+use super::tile::{self, FAR, Grid, Matrix, MatrixMut, NEAR};
 use crate::layers::Geometry;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -213,6 +213,7 @@ pub(super) fn convolve(
                         &mut products[place * (count * targets + GAP)..],
                     );
                     let a = Matrix { values, row: sources, column: 1 };
+                    let (w, y) = (Matrix::rows(w, targets), MatrixMut { values: y, row: targets });
                     tile::multiply(machine, [count, targets, sources], a, w, y, false);
                 }
                 let mut output = Patches {
@@ -267,6 +268,7 @@ pub(super) fn convolve_backward_kernel(machine: Machine, g: &Geometry, x: &[f32]
                                 &slopes[place * (count * targets + GAP)..],
                                 &mut sums[place * sources * targets..],
                             );
+                            let (y, w) = (Matrix::rows(y, targets), MatrixMut { values: w, row: targets });
                             tile::multiply(machine, [sources, targets, count], a, y, w, true);
                         }
                     }

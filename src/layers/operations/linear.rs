@@ -1,4 +1,6 @@
-use crate::layers::{Operation, View, kernels};
+use super::SmoothActivation;
+use crate::layers::kernels::{self, Finish};
+use crate::layers::{Operation, View};
 use candle_core::{Result, Tensor, bail};
 
 /// A product with a weight, and a bias: `y = x Wt + b`, or `y = x W + b` for a weight stored `(in, out)`.
@@ -36,6 +38,21 @@ impl Product {
         }
         Ok([rows.iter().product(), inner, out])
     }
+
+    /// The product of the first two inputs, its rows finished.
+    fn finished(self, inputs: &[View<'_>], finish: Finish<'_>) -> Result<(Vec<f32>, Vec<usize>)> {
+        let [rows, inner, out] = self.sizes(inputs[0].shape, inputs[1].shape)?;
+        if let Some(bias) = finish.bias.filter(|bias| bias.len() != out) {
+            bail!("expected a bias of {out} elements, found {}", bias.len());
+        }
+        let (x, w) = (inputs[0].data, inputs[1].data);
+        let ys = kernels::matmul(rows, inner, out, x, false, w, !self.transposed, finish);
+        let mut shape = inputs[0].shape.to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = out;
+        }
+        Ok((ys, shape))
+    }
 }
 
 impl Operation for Product {
@@ -59,18 +76,7 @@ impl Operation for Product {
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
-        let [rows, inner, out] = self.sizes(inputs[0].shape, inputs[1].shape)?;
-        let bias = inputs.get(2).map(|bias| bias.data);
-        if let Some(bias) = bias.filter(|bias| bias.len() != out) {
-            bail!("expected a bias of {out} elements, found {}", bias.len());
-        }
-        let (x, w) = (inputs[0].data, inputs[1].data);
-        let ys = kernels::matmul(rows, inner, out, x, false, w, !self.transposed, bias);
-        let mut shape = inputs[0].shape.to_vec();
-        if let Some(last) = shape.last_mut() {
-            *last = out;
-        }
-        Ok((ys, shape))
+        self.finished(inputs, Finish::bias(inputs.get(2).map(|bias| bias.data)))
     }
 
     fn backward(
@@ -83,12 +89,13 @@ impl Operation for Product {
         let [rows, inner, out] = self.sizes(inputs[0].shape, inputs[1].shape)?;
         let (x, w, dy) = (inputs[0].data, inputs[1].data, gradient.data);
         let mut found = vec![
-            wanted[0].then(|| kernels::matmul(rows, out, inner, dy, false, w, self.transposed, None)),
+            wanted[0]
+                .then(|| kernels::matmul(rows, out, inner, dy, false, w, self.transposed, Finish::default())),
             wanted[1].then(|| {
                 if self.transposed {
-                    kernels::matmul(inner, rows, out, x, true, dy, false, None)
+                    kernels::matmul(inner, rows, out, x, true, dy, false, Finish::default())
                 } else {
-                    kernels::matmul(out, rows, inner, dy, true, x, false, None)
+                    kernels::matmul(out, rows, inner, dy, true, x, false, Finish::default())
                 }
             }),
         ];
@@ -100,5 +107,85 @@ impl Operation for Product {
 
     fn multiply_adds(&self, inputs: &[&[usize]]) -> u64 {
         self.sizes(inputs[0], inputs[1]).map_or(0, |sizes| sizes.iter().map(|&n| n as u64).product())
+    }
+}
+
+/// What follows a [`Product`] where no gradient is wanted, done while its rows are in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// This activation of each element.
+    Activation(SmoothActivation),
+    /// The last input, of the output's shape, is added.
+    Residual,
+}
+
+/// A [`Product`] and what follows it; the inputs are the product's, and that of [`After`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FinishedProduct {
+    product: Product,
+    after: After,
+}
+
+impl FinishedProduct {
+    pub(crate) fn new(product: Product, after: After) -> Self {
+        Self { product, after }
+    }
+
+    /// The product's inputs, and the one that follows them.
+    fn split<'a, T>(&self, inputs: &'a [T]) -> (&'a [T], Option<&'a T>) {
+        match (self.after, inputs.split_last()) {
+            (After::Residual, Some((residual, inputs))) => (inputs, Some(residual)),
+            _ => (inputs, None),
+        }
+    }
+}
+
+impl Operation for FinishedProduct {
+    fn name(&self) -> &'static str {
+        "finished product"
+    }
+
+    fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
+        let (inputs, residual) = self.split(inputs);
+        let ys = self.product.compose(inputs)?;
+        match (self.after, residual) {
+            (After::Activation(activation), _) => activation.compose(&[ys]),
+            (After::Residual, Some(residual)) => ys + residual,
+            (After::Residual, None) => Ok(ys),
+        }
+    }
+
+    fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let (inputs, residual) = self.split(inputs);
+        if let Some(residual) = residual {
+            let [rows, _, out] = self.product.sizes(inputs[0].shape, inputs[1].shape)?;
+            if residual.data.len() != rows * out {
+                bail!("can't add {:?} to {rows} rows of {out} elements", residual.shape);
+            }
+        }
+        let activation = match self.after {
+            After::Activation(activation) => Some(activation.kind()),
+            After::Residual => None,
+        };
+        let finish = Finish {
+            bias: inputs.get(2).map(|bias| bias.data),
+            activation,
+            residual: residual.map(|residual| residual.data),
+        };
+        self.product.finished(inputs, finish)
+    }
+
+    fn backward(
+        &self,
+        _inputs: &[View<'_>],
+        _output: View<'_>,
+        _gradient: View<'_>,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        bail!("a finished product has no gradient: what its activation had is gone")
+    }
+
+    fn multiply_adds(&self, inputs: &[&[usize]]) -> u64 {
+        self.product.multiply_adds(inputs)
     }
 }

@@ -25,6 +25,7 @@ pub use columns::Columns;
 pub use convolution::Convolution;
 pub use dropout::{Dropout, Dropouts};
 pub use linear::Product;
+pub(crate) use linear::{After, FinishedProduct};
 pub use lookup::Lookup;
 pub use normalization::{Normalization, ScaleShift};
 pub use picture_tokens::PictureTokens;

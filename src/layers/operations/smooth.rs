@@ -56,6 +56,11 @@ impl SmoothActivation {
         };
         Some(Self { kind })
     }
+
+    /// Its loops.
+    pub(super) fn kind(self) -> Smooth {
+        self.kind
+    }
 }
 
 impl Operation for SmoothActivation {

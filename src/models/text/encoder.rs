@@ -109,10 +109,10 @@ impl Block {
         let value = self.value.forward_on(tape, xs)?;
         let attention = Attention::new(tokens.sequences(), self.heads, self.scale);
         let ys = tape.apply(attention, &[&query, &key, &value])?;
-        let ys = tape.apply(Add, &[&self.output.forward_on(tape, &ys)?, xs])?;
+        let ys = self.output.forward_added_on(tape, &ys, xs)?;
         let xs = self.attention_norm.forward_on(tape, &ys)?;
-        let ys = self.activation.apply_on(tape, &self.up.forward_on(tape, &xs)?)?;
-        let ys = tape.apply(Add, &[&self.down.forward_on(tape, &ys)?, &xs])?;
+        let ys = self.up.forward_activated_on(tape, &xs, self.activation)?;
+        let ys = self.down.forward_added_on(tape, &ys, &xs)?;
         self.norm.forward_on(tape, &ys)
     }
 }
@@ -322,7 +322,7 @@ impl TextModel for Encoder {
 
     fn vocabulary_logits(&self, tape: &Tape, hidden: &Node) -> Result<Option<Node>> {
         let Some(head) = &self.masked else { return Ok(None) };
-        let xs = head.activation.apply_on(tape, &head.dense.forward_on(tape, hidden)?)?;
+        let xs = head.dense.forward_activated_on(tape, hidden, head.activation)?;
         let xs = head.norm.forward_on(tape, &xs)?;
         match &head.decoder {
             Some(decoder) => decoder.forward_on(tape, &xs).map(Some),
@@ -337,10 +337,10 @@ impl TextModel for Encoder {
         // RoBERTa's classes are told from the token itself, whatever pooler its checkpoint holds.
         let pools = matches!(self.config.family, EncoderFamily::Bert | EncoderFamily::Albert);
         if let Some(pooler) = self.pooler.as_ref().filter(|_| pools) {
-            xs = Activation::Tanh.apply_on(tape, &pooler.forward_on(tape, &xs)?)?;
+            xs = pooler.forward_activated_on(tape, &xs, Activation::Tanh)?;
         }
         if let Some((hidden, activation)) = &classifier.hidden {
-            xs = activation.apply_on(tape, &hidden.forward_on(tape, &xs)?)?;
+            xs = hidden.forward_activated_on(tape, &xs, *activation)?;
         }
         classifier.out.forward_on(tape, &xs).map(Some)
     }

@@ -99,10 +99,10 @@ impl TextModel for Gpt2 {
                 Some(keep) => keep.attend(tape, layer, attention, [&query, &key, &value])?,
                 None => tape.apply(attention, &[&query, &key, &value])?,
             };
-            xs = tape.apply(Add, &[&xs, &block.output.forward_on(tape, &ys)?])?;
-            let ys = block.up.forward_on(tape, &block.norm.forward_on(tape, &xs)?)?;
-            let ys = block.down.forward_on(tape, &self.config.activation.apply_on(tape, &ys)?)?;
-            xs = tape.apply(Add, &[&xs, &ys])?;
+            xs = block.output.forward_added_on(tape, &ys, &xs)?;
+            let ys = block.norm.forward_on(tape, &xs)?;
+            let ys = block.up.forward_activated_on(tape, &ys, self.config.activation)?;
+            xs = block.down.forward_added_on(tape, &ys, &xs)?;
             tape.leave_state(&xs);
         }
         self.norm.forward_on(tape, &xs)

@@ -1,7 +1,7 @@
 use super::config::{LlamaConfig, Stretch};
 use super::network::TextModel;
 use super::tokens::Tokens;
-use crate::layers::operations::{Add, Attention, Multiply, Reshape, Rotary};
+use crate::layers::operations::{Attention, Multiply, Reshape, Rotary};
 use crate::layers::{
     Builder, Embedding, HeadProductKind, HeadWeight, KeyValues, Linear, Node, RowNorm, Tape,
 };
@@ -134,11 +134,11 @@ impl TextModel for Llama {
                 Some(keep) => keep.attend(tape, layer, attention, [&query, &key, &value])?,
                 None => tape.apply(attention, &[&query, &key, &value])?,
             };
-            xs = tape.apply(Add, &[&xs, &block.output.forward_on(tape, &ys)?])?;
+            xs = block.output.forward_added_on(tape, &ys, &xs)?;
             let ys = block.norm.forward_on(tape, &xs)?;
-            let gate = self.config.activation.apply_on(tape, &block.gate.forward_on(tape, &ys)?)?;
+            let gate = block.gate.forward_activated_on(tape, &ys, self.config.activation)?;
             let ys = tape.apply(Multiply, &[&gate, &block.up.forward_on(tape, &ys)?])?;
-            xs = tape.apply(Add, &[&xs, &block.down.forward_on(tape, &ys)?])?;
+            xs = block.down.forward_added_on(tape, &ys, &xs)?;
             tape.leave_state(&xs);
         }
         self.norm.forward_on(tape, &xs)

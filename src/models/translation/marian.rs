@@ -33,7 +33,7 @@ impl Feed {
     }
 
     fn forward(&self, tape: &Tape, xs: &Node, dropouts: Option<&Dropouts>) -> Result<Node> {
-        let ys = self.activation.apply_on(tape, &self.up.forward_on(tape, xs)?)?;
+        let ys = self.up.forward_activated_on(tape, xs, self.activation)?;
         let ys = dropped(tape, self.down.forward_on(tape, &ys)?, dropouts)?;
         self.norm.forward_on(tape, &tape.apply(Add, &[xs, &ys])?)
     }

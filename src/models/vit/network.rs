@@ -1,5 +1,5 @@
 use super::config::VitConfig;
-use crate::layers::operations::{Add, Attention, Lookup, PictureTokens};
+use crate::layers::operations::{Attention, Lookup, PictureTokens};
 use crate::layers::{Builder, Conv2d, Convolution, Linear, Node, Role, RowNorm, Sequences, Statistics, Tape};
 use crate::models::Model;
 use candle_core::{Result, Tensor, Var, bail};
@@ -100,10 +100,10 @@ impl Model for Vit {
             let key = block.key.forward_on(tape, &ys)?;
             let value = block.value.forward_on(tape, &ys)?;
             let ys = tape.apply(Attention::new(&sequences, heads, scale), &[&query, &key, &value])?;
-            xs = tape.apply(Add, &[&xs, &block.output.forward_on(tape, &ys)?])?;
-            let ys = block.up.forward_on(tape, &block.norm.forward_on(tape, &xs)?)?;
-            let ys = activation.apply_on(tape, &ys)?;
-            xs = tape.apply(Add, &[&xs, &block.down.forward_on(tape, &ys)?])?;
+            xs = block.output.forward_added_on(tape, &ys, &xs)?;
+            let ys = block.norm.forward_on(tape, &xs)?;
+            let ys = block.up.forward_activated_on(tape, &ys, activation)?;
+            xs = block.down.forward_added_on(tape, &ys, &xs)?;
         }
         let firsts: Vec<u32> = (0..count).map(|picture| (picture * length) as u32).collect();
         let firsts = Tensor::new(firsts, images.tensor().device())?;

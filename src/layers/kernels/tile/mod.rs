@@ -8,7 +8,7 @@
 //! | `vector` | one register, of each kind of machine |
 //! | `convolve`, `correlate` | sums over taps for outputs; sums over outputs for taps |
 //! | `multiply` | products of small matrices |
-//! | `transform` | patches of planes into Winograd's and back |
+//! | `transform` | patches of planes into Winograd's and back; rows into columns |
 //! | `product` | products of large matrices |
 //! | `build` | new memory, written by tasks |
 
@@ -34,6 +34,6 @@ pub use build::keep_freed_memory;
 pub(super) use build::{Fresh, build, build_fresh, build_two};
 pub(super) use convolve::{Block, Spot, Taps, convolve};
 pub(super) use correlate::{Correlation, correlate};
-pub(super) use multiply::{Matrix, multiply};
+pub(super) use multiply::{Matrix, MatrixMut, multiply};
 pub(crate) use product::matmul;
-pub(super) use transform::{FAR, Grid, NEAR, gather, inputs, outputs, slopes, spread};
+pub(super) use transform::{FAR, Grid, NEAR, gather, inputs, outputs, slopes, spread, turn};

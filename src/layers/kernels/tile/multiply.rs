@@ -12,25 +12,45 @@ pub(in super::super) struct Matrix<'a> {
     pub column: usize,
 }
 
+impl<'a> Matrix<'a> {
+    /// Rows so many elements apart, their columns side by side.
+    pub(in super::super) fn rows(values: &'a [f32], row: usize) -> Self {
+        Self { values, row, column: 1 }
+    }
+}
+
+/// Rows in a slice that is written, so many elements apart.
+#[derive(Debug)]
+pub(in super::super) struct MatrixMut<'a> {
+    /// The elements.
+    pub values: &'a mut [f32],
+    /// Elements from one row to the next.
+    pub row: usize,
+}
+
 /// Adds to `c`, shape `(m, n)`, the product of `a`, shape `(m, k)`, and `b`, shape `(k, n)` with columns side by side; `n` is a multiple of 8.
 ///
-/// `c` has its rows `n` apart. Without `sum` it is overwritten instead.
+/// Without `sum` `c` is overwritten instead.
 pub(in super::super) fn multiply(
     machine: Machine,
     [m, n, k]: [usize; 3],
     a: Matrix<'_>,
-    b: &[f32],
-    c: &mut [f32],
+    b: Matrix<'_>,
+    c: MatrixMut<'_>,
     sum: bool,
 ) {
     assert!(n.is_multiple_of(8), "{n} columns");
-    assert!(c.len() >= m * n && b.len() >= k * n);
-    if m == 0 || n == 0 || k == 0 {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(c.row >= n && c.values.len() >= (m - 1) * c.row + n);
+    if k == 0 {
         if !sum {
-            c[..m * n].fill(0.0);
+            c.values.chunks_mut(c.row).take(m).for_each(|row| row[..n].fill(0.0));
         }
         return;
     }
+    assert!(b.column == 1 && b.values.len() >= (k - 1) * b.row + n);
     assert!(a.values.len() > (m - 1) * a.row + (k - 1) * a.column);
     let lanes = machine.lanes(n);
     let work = Work { sizes: [m, n, k], a, b, sum };
@@ -50,20 +70,20 @@ pub(in super::super) fn multiply(
 struct Work<'a> {
     sizes: [usize; 3],
     a: Matrix<'a>,
-    b: &'a [f32],
+    b: Matrix<'a>,
     sum: bool,
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
-unsafe fn multiply_avx512(work: &Work<'_>, c: &mut [f32]) {
+unsafe fn multiply_avx512(work: &Work<'_>, c: MatrixMut<'_>) {
     // SAFETY: the caller's.
     unsafe { multiply_all::<std::arch::x86_64::__m512>(work, c) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn multiply_avx2(work: &Work<'_>, c: &mut [f32]) {
+unsafe fn multiply_avx2(work: &Work<'_>, c: MatrixMut<'_>) {
     // SAFETY: the caller's.
     unsafe { multiply_all::<std::arch::x86_64::__m256>(work, c) }
 }
@@ -71,7 +91,7 @@ unsafe fn multiply_avx2(work: &Work<'_>, c: &mut [f32]) {
 /// # Safety
 /// As [`multiply`] checks; inlined into a function with the instructions of `V`.
 #[inline(always)]
-unsafe fn multiply_all<V: Vector>(work: &Work<'_>, c: &mut [f32]) {
+unsafe fn multiply_all<V: Vector>(work: &Work<'_>, mut c: MatrixMut<'_>) {
     let [m, n, _] = work.sizes;
     let mut column = 0;
     while column < n {
@@ -82,9 +102,9 @@ unsafe fn multiply_all<V: Vector>(work: &Work<'_>, c: &mut [f32]) {
         // SAFETY: the caller's; the columns end inside `n`.
         unsafe {
             match vectors {
-                1 => multiply_columns::<V, 1>(work, m, column, c),
-                2 => multiply_columns::<V, 2>(work, m, column, c),
-                _ => multiply_columns::<V, 3>(work, m, column, c),
+                1 => multiply_columns::<V, 1>(work, m, column, &mut c),
+                2 => multiply_columns::<V, 2>(work, m, column, &mut c),
+                _ => multiply_columns::<V, 3>(work, m, column, &mut c),
             }
         }
         column += vectors * V::LANES;
@@ -98,7 +118,7 @@ unsafe fn multiply_columns<V: Vector, const N: usize>(
     work: &Work<'_>,
     m: usize,
     column: usize,
-    c: &mut [f32],
+    c: &mut MatrixMut<'_>,
 ) {
     // sums that fill 12 of 16 registers, or 24 of 32
     let rows = if V::LANES == 16 { 24 / N } else { 12 / N }.min(8);
@@ -126,19 +146,19 @@ unsafe fn multiply_block<V: Vector, const M: usize, const N: usize>(
     work: &Work<'_>,
     first: usize,
     column: usize,
-    c: &mut [f32],
+    c: &mut MatrixMut<'_>,
 ) {
-    let [_, n, k] = work.sizes;
+    let [_, _, k] = work.sizes;
     let mut sums = [[V::splat(0.0); N]; M];
     // SAFETY: the matrices hold rows and columns of these sizes.
     unsafe {
         let mut a = work.a.values.as_ptr().add(first * work.a.row);
-        let mut b = work.b.as_ptr().add(column);
-        let to = c.as_mut_ptr().add(first * n + column);
+        let mut b = work.b.values.as_ptr().add(column);
+        let to = c.values.as_mut_ptr().add(first * c.row + column);
         if work.sum {
             for i in 0..M {
                 for j in 0..N {
-                    sums[i][j] = V::load(to.add(i * n + j * V::LANES));
+                    sums[i][j] = V::load(to.add(i * c.row + j * V::LANES));
                 }
             }
         }
@@ -154,11 +174,11 @@ unsafe fn multiply_block<V: Vector, const M: usize, const N: usize>(
                 }
             }
             a = a.wrapping_add(work.a.column);
-            b = b.wrapping_add(n);
+            b = b.wrapping_add(work.b.row);
         }
         for i in 0..M {
             for j in 0..N {
-                sums[i][j].store(to.add(i * n + j * V::LANES));
+                sums[i][j].store(to.add(i * c.row + j * V::LANES));
             }
         }
     }

@@ -1,15 +1,16 @@
+use super::super::finish::Finish;
 use super::build::build_unset;
 use faer::linalg::matmul::matmul as multiply;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::mem::MaybeUninit;
 
-/// Elements of a product that one task writes, about: a bias is still in its cache when the sums are added.
+/// Elements of a product that one task writes, about: they are still in its cache when they are finished.
 const TASK: usize = 1 << 17;
 /// Rows that a task writes at least, since it packs all of the other matrix.
 const LEAST_ROWS: usize = 128;
 
-/// `A B`, row-major, shapes `(m, k)` and `(k, n)`, and a row that is added to each; a transposed argument is stored as `(k, m)`
-/// or `(n, k)`.
+/// `A B`, row-major, shapes `(m, k)` and `(k, n)`, and what becomes of its rows; a transposed argument is stored as `(k, m)` or
+/// `(n, k)`.
 #[expect(clippy::too_many_arguments, reason = "each is a part of the product")]
 pub(crate) fn matmul(
     m: usize,
@@ -19,7 +20,7 @@ pub(crate) fn matmul(
     a_transposed: bool,
     b: &[f32],
     b_transposed: bool,
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
 ) -> Vec<f32> {
     let side = |data, rows, columns, transposed: bool| {
         if transposed {
@@ -31,24 +32,15 @@ pub(crate) fn matmul(
     let (a, b) = (side(a, m, k, a_transposed), side(b, k, n, b_transposed));
     let together = TASK.div_ceil(n.max(1)).max(LEAST_ROWS);
     let par = if m.div_ceil(together) < rayon::current_num_threads() { Par::rayon(0) } else { Par::Seq };
-    assert!(bias.is_none_or(|bias| bias.len() == n), "a bias for {n} columns");
-    // SAFETY: what may be unset has its element's layout; rows start as the bias, whose length was checked, or are overwritten: `Replace` does not read, and writes zeros where there are no terms.
+    finish.check(m, n);
+    // SAFETY: what may be unset has its element's layout, and all of it is overwritten before it is seen: `Replace` does not read, and writes zeros where there are no terms.
     unsafe {
         build_unset(m * n, together * n, |index, to: &mut [MaybeUninit<f32>]| {
-            let rows = to.len() / n.max(1);
-            let sum = match bias {
-                Some(bias) => {
-                    let bias = &*(std::ptr::from_ref(bias) as *const [MaybeUninit<f32>]);
-                    for row in to.chunks_exact_mut(n.max(1)) {
-                        row.copy_from_slice(bias);
-                    }
-                    Accum::Add
-                }
-                None => Accum::Replace,
-            };
+            let (first, rows) = (index * together, to.len() / n.max(1));
             let target =
                 MatMut::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), rows, n, n.cast_signed(), 1);
-            multiply(target, sum, a.subrows(index * together, rows), b, 1.0, par);
+            multiply(target, Accum::Replace, a.subrows(first, rows), b, 1.0, par);
+            finish.rows(first, n, &mut *(std::ptr::from_mut(to) as *mut [f32]));
         })
     }
 }
@@ -81,7 +73,7 @@ mod tests {
                     (&a, false, &bt, true),
                     (&at, true, &bt, true),
                 ] {
-                    let found = matmul(m, k, n, a, is_turned_a, b, is_turned_b, bias);
+                    let found = matmul(m, k, n, a, is_turned_a, b, is_turned_b, Finish::bias(bias));
                     assert_eq!(found.len(), m * n);
                     for (place, &y) in found.iter().enumerate() {
                         assert_eq!(y, expected(place / n, place % n), "{m} x {k} x {n} at {place}");
