@@ -99,7 +99,7 @@ pub(super) struct RunArguments {
     /// How often all training data is seen [default: 5 in finetune, 3 with texts, 200 in train]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(super) epochs: Option<usize>,
-    /// Samples in a batch [default: 128, 32 with texts, 8 windows of a text]
+    /// Samples in a batch, tokens of translations [default: 128 pictures, 32 texts, 8 windows of a text, 2048 tokens of translations]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Training")]
     pub(super) batch_size: Option<usize>,
     /// Batches whose gradients make one step [default: 1]

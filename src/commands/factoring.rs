@@ -23,6 +23,15 @@ pub enum Initialization {
     Default,
 }
 
+/// Says so where a recipe factors nothing, since what follows would train a dense network for long.
+pub(super) fn warn_of_none(plan: &Plan) {
+    if plan.layers.is_empty() {
+        let larger = plan.tensors.iter().find(|tensor| tensor.reason == Some("not_smaller"));
+        let why = larger.and_then(|tensor| Some(format!(": `{}`: {}", tensor.name, tensor.detail.as_ref()?)));
+        tracing::warn!("no layer is factored{}", why.unwrap_or_default());
+    }
+}
+
 /// Replaces the planned layers of what was read from a checkpoint by their factors; also says what the record of it is.
 pub(super) fn factor_state(
     mut read: State,

@@ -126,6 +126,7 @@ pub(super) fn factored(
             let calibrated =
                 calibration.map(|calibration| calibration.run(options.limits, progress)).transpose()?;
             let plan = calibration::plan(checkpoint, &recipe, &plan_options, calibrated, progress)?;
+            factoring::warn_of_none(&plan);
             let (start, seed) = (initialization, options.run.training.seed);
             let (state, record) =
                 factoring::factor_state(read, checkpoint, &plan, start, seed, options.limits, progress)?;

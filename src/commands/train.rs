@@ -125,6 +125,7 @@ pub fn train(
         // Factors are trained, however they are saved in the end.
         let recipe = Recipe { save: Save::Factored, ..recipe.clone() };
         let plan = Plan::new(&checkpoint, &recipe, &plan_options, factoring_progress)?;
+        factoring::warn_of_none(&plan);
         let (factored, its_record) = factoring::factor_state(
             state,
             &checkpoint,

@@ -286,3 +286,13 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         assert!(!place.join("run").exists(), "{flags:?}");
     }
 }
+
+#[test]
+fn a_recipe_that_factors_nothing_says_why() {
+    let place = scene();
+    let square = ["--data=classes:data", "--rank-ratio=0.5", "--target=**.query", "--epochs=0", "--quiet"];
+    let (code, _, stderr) = finetune(&place, "run", &square);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("no layer is factored: `"), "{stderr}");
+    assert!(stderr.contains("query.weight`: rank 6 would not make it smaller, only up to 5"), "{stderr}");
+}
