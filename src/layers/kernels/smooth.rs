@@ -136,7 +136,9 @@ impl Smooth {
     pub(super) fn over<S: Simd>(self, x: &mut [f32]) {
         #[inline(always)]
         fn fill(x: &mut [f32], of: impl Fn(f32) -> f32) {
-            x.iter_mut().for_each(|x| *x = of(*x));
+            for x in x {
+                *x = of(*x);
+            }
         }
         match self {
             Self::Gelu => fill(x, gelu::<S>),

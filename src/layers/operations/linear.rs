@@ -132,7 +132,7 @@ impl FinishedProduct {
     }
 
     /// The product's inputs, and the one that follows them.
-    fn split<'a, T>(&self, inputs: &'a [T]) -> (&'a [T], Option<&'a T>) {
+    fn split<T>(self, inputs: &[T]) -> (&[T], Option<&T>) {
         match (self.after, inputs.split_last()) {
             (After::Residual, Some((residual, inputs))) => (inputs, Some(residual)),
             _ => (inputs, None),
