@@ -1,6 +1,6 @@
 //! Operations on tokens: loops, compositions and differences agree.
 
-use crate::agreement::{agree, check, random, randoms};
+use crate::agreement::{agree, assert_same, check, random, randoms};
 use candle_core::{Device, Result, Tensor};
 use fnl::layers::operations::{
     Activation, Attention, Columns, Multiply, PictureTokens, Rotary, RowNormalization, Scale, SequenceMean,
@@ -105,6 +105,26 @@ fn kept_keys_give_what_all_tokens_give() -> Result<()> {
     let last = run(last, [&q.narrow(0, 5, 2)?, &k, &v])?;
     let difference = (all.narrow(0, 5, 2)? - last)?.abs()?.max_all()?.to_scalar::<f32>()?;
     assert!(difference < 1e-6, "{difference}");
+    Ok(())
+}
+
+/// Heads go one by one or side by side, as there are threads for them.
+#[test]
+fn attention_is_the_same_for_every_number_of_threads() -> Result<()> {
+    let sequences = Sequences::new(&[20, 1, 9, 17])?;
+    let inputs = randoms(11, &[&[47, 32], &[47, 16], &[47, 8]]);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let tape = Tape::inference();
+            let nodes = [0, 1, 2].map(|index: usize| tape.constant(&inputs[index]));
+            let attention = Attention::new(&sequences, 2, 0.4).with_shared_heads(1).causal();
+            Ok::<_, candle_core::Error>(
+                tape.apply(attention, &[&nodes[0], &nodes[1], &nodes[2]])?.tensor().clone(),
+            )
+        })
+    };
+    assert_same("eight threads", &run(8)?, &run(1)?);
     Ok(())
 }
 

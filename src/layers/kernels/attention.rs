@@ -62,8 +62,7 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     fn of(data: &'a [f32], rows: Range<usize>, heads: usize, width: usize, index: usize) -> Self {
         let stride = heads * width;
-        let values = data.get(rows.start * stride + index * width..).unwrap_or_default();
-        Self { values, rows: rows.len(), width, stride }
+        Self { values: &data[rows.start * stride + index * width..], rows: rows.len(), width, stride }
     }
 
     fn matrix(self) -> Matrix<'a> {

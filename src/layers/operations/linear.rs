@@ -47,11 +47,17 @@ impl Product {
         }
         let (x, w) = (inputs[0].data, inputs[1].data);
         let ys = kernels::matmul(rows, inner, out, x, false, w, !self.transposed, finish);
+        Ok((ys, self.output(inputs)?))
+    }
+
+    /// The shape of the output.
+    fn output(self, inputs: &[View<'_>]) -> Result<Vec<usize>> {
+        let [.., out] = self.sizes(inputs[0].shape, inputs[1].shape)?;
         let mut shape = inputs[0].shape.to_vec();
         if let Some(last) = shape.last_mut() {
             *last = out;
         }
-        Ok((ys, shape))
+        Ok(shape)
     }
 }
 
@@ -158,9 +164,9 @@ impl Operation for FinishedProduct {
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
         let (inputs, residual) = self.split(inputs);
         if let Some(residual) = residual {
-            let [rows, _, out] = self.product.sizes(inputs[0].shape, inputs[1].shape)?;
-            if residual.data.len() != rows * out {
-                bail!("can't add {:?} to {rows} rows of {out} elements", residual.shape);
+            let output = self.product.output(inputs)?;
+            if residual.shape != output {
+                bail!("can't add {:?} and {output:?}", residual.shape);
             }
         }
         let activation = match self.after {

@@ -8,7 +8,8 @@
 //! | `vector` | one register, of each kind of machine |
 //! | `convolve`, `correlate` | sums over taps for outputs; sums over outputs for taps |
 //! | `multiply` | products of small matrices |
-//! | `transform` | patches of planes into Winograd's and back; rows into columns |
+//! | `transform` | patches of planes into Winograd's and back |
+//! | `turn` | rows into columns |
 //! | `product` | products of large matrices |
 //! | `build` | new memory, written by tasks |
 
@@ -28,6 +29,7 @@ mod correlate;
 mod multiply;
 mod product;
 mod transform;
+mod turn;
 mod vector;
 
 pub use build::keep_freed_memory;
@@ -36,4 +38,5 @@ pub(super) use convolve::{Block, Spot, Taps, convolve};
 pub(super) use correlate::{Correlation, correlate};
 pub(super) use multiply::{Matrix, MatrixMut, multiply};
 pub(crate) use product::matmul;
-pub(super) use transform::{FAR, Grid, NEAR, gather, inputs, outputs, slopes, spread, turn};
+pub(super) use transform::{FAR, Grid, NEAR, gather, inputs, outputs, slopes, spread};
+pub(super) use turn::turn;

@@ -183,3 +183,33 @@ unsafe fn multiply_block<V: Vector, const M: usize, const N: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows at any distance, on every machine; what lies between rows of the result stays.
+    #[test]
+    fn products_of_rows_at_any_distance() {
+        for machine in Machine::available() {
+            for [m, n, k] in [[1, 8, 1], [5, 16, 3], [13, 24, 7], [9, 40, 2], [3, 8, 0]] {
+                let [a_row, b_row, c_row] = [k + 2, n + 1, n + 4];
+                let a: Vec<f32> = (0..m * a_row).map(|i| (i % 7) as f32 - 3.0).collect();
+                let b: Vec<f32> = (0..k * b_row).map(|i| (i % 5) as f32 - 2.0).collect();
+                for sum in [false, true] {
+                    let mut c = vec![10.0; m * c_row];
+                    let to = MatrixMut { values: &mut c, row: c_row };
+                    multiply(machine, [m, n, k], Matrix::rows(&a, a_row), Matrix::rows(&b, b_row), to, sum);
+                    for (place, &found) in c.iter().enumerate() {
+                        let (row, column) = (place / c_row, place % c_row);
+                        let product =
+                            || (0..k).map(|i| a[row * a_row + i] * b[i * b_row + column]).sum::<f32>();
+                        let start = if sum || column >= n { 10.0 } else { 0.0 };
+                        let expected = if column < n { start + product() } else { start };
+                        assert_eq!(found, expected, "{machine:?} {m} x {n} x {k}, {sum}, at {place}");
+                    }
+                }
+            }
+        }
+    }
+}

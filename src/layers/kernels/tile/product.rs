@@ -49,19 +49,23 @@ pub(crate) fn matmul(
 mod tests {
     use super::*;
 
-    /// Every element is written: with and without a bias, by few and many rows, and with nothing to add up.
+    /// Every element is written: with and without a bias and a residual, by few and many tasks, and with nothing to add up.
     #[test]
-    fn every_element_is_the_sum_of_its_terms_and_its_bias() {
+    fn every_element_is_the_sum_of_its_terms_bias_and_residual() {
         for (m, k, n) in
             [(1, 3, 5), (2, 0, 4), (3, 1, 7), (700, 6, 1), (600, 25, 513), (1, 40, 1), (9, 17, 24)]
         {
             let a: Vec<f32> = (0..m * k).map(|i| (i % 7) as f32 - 3.0).collect();
             let b: Vec<f32> = (0..k * n).map(|i| (i % 5) as f32 - 2.0).collect();
             let bias: Vec<f32> = (0..n).map(|i| (i % 3) as f32).collect();
-            for bias in [None, Some(&bias[..])] {
+            let residual: Vec<f32> = (0..m * n).map(|i| (i % 11) as f32).collect();
+            for (bias, residual) in
+                [(None, None), (Some(&bias[..]), None), (Some(&bias[..]), Some(&residual[..]))]
+            {
                 let expected = |row: usize, column: usize| {
                     let sum: f32 = (0..k).map(|i| a[row * k + i] * b[i * n + column]).sum();
                     sum + bias.map_or(0.0, |bias| bias[column])
+                        + residual.map_or(0.0, |x| x[row * n + column])
                 };
                 let turned = |xs: &[f32], rows: usize, columns: usize| -> Vec<f32> {
                     (0..rows * columns).map(|i| xs[i % rows * columns + i / rows]).collect()
@@ -73,7 +77,8 @@ mod tests {
                     (&a, false, &bt, true),
                     (&at, true, &bt, true),
                 ] {
-                    let found = matmul(m, k, n, a, is_turned_a, b, is_turned_b, Finish::bias(bias));
+                    let finish = Finish { residual, ..Finish::bias(bias) };
+                    let found = matmul(m, k, n, a, is_turned_a, b, is_turned_b, finish);
                     assert_eq!(found.len(), m * n);
                     for (place, &y) in found.iter().enumerate() {
                         assert_eq!(y, expected(place / n, place % n), "{m} x {k} x {n} at {place}");

@@ -4,7 +4,6 @@
 //! evaluate polynomials at 0, `NEAR`, `-NEAR`, `FAR`, `-FAR` and infinity.
 
 use super::super::machine::Machine;
-use super::multiply::{Matrix, MatrixMut};
 use super::vector::{Eight, Vector};
 
 /// Where polynomials are evaluated, beside 0 and infinity. With 1 and 2, results would be twice as far off.
@@ -100,63 +99,6 @@ unsafe fn spread_row<V: Eight>(planes: &[f32], plane: usize, w: usize, to: &mut 
     for x in whole..w {
         for c in 0..8 {
             to[8 * x + c] = planes[c * plane + x];
-        }
-    }
-}
-
-/// Writes rows of `width` elements as columns, each element times `scale`.
-pub(in super::super) fn turn(
-    machine: Machine,
-    [rows, width]: [usize; 2],
-    from: Matrix<'_>,
-    scale: f32,
-    to: &mut MatrixMut<'_>,
-) {
-    if rows == 0 || width == 0 {
-        return;
-    }
-    assert!(from.column == 1 && from.values.len() >= (rows - 1) * from.row + width);
-    assert!(to.row >= rows && to.values.len() >= (width - 1) * to.row + rows);
-    // SAFETY: the rows and columns were just found to be there.
-    unsafe { compiled!(machine, turn_all, turn_all_avx2, [rows, width], from, scale, to) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn turn_all_avx2(sizes: [usize; 2], from: Matrix<'_>, scale: f32, to: &mut MatrixMut<'_>) {
-    // SAFETY: the caller's.
-    unsafe { turn_all::<std::arch::x86_64::__m256>(sizes, from, scale, to) }
-}
-
-/// # Safety
-/// As [`turn`] checks; inlined into a function with the instructions of `V`.
-#[inline(always)]
-unsafe fn turn_all<V: Eight>(
-    [rows, width]: [usize; 2],
-    from: Matrix<'_>,
-    scale: f32,
-    to: &mut MatrixMut<'_>,
-) {
-    let whole = [rows / 8 * 8, width / 8 * 8];
-    for row in (0..whole[0]).step_by(8) {
-        for column in (0..whole[1]).step_by(8) {
-            // SAFETY: eight rows from `row` on and eight columns from `column` on are there.
-            unsafe {
-                let mut block = [V::splat(0.0); 8];
-                for i in 0..8 {
-                    let values = V::load(from.values.as_ptr().add((row + i) * from.row + column));
-                    block[i] = values.multiply_add(V::splat(scale), V::splat(0.0));
-                }
-                for (i, values) in V::transpose(block).into_iter().enumerate() {
-                    values.store(to.values.as_mut_ptr().add((column + i) * to.row + row));
-                }
-            }
-        }
-    }
-    for row in 0..rows {
-        let first = if row < whole[0] { whole[1] } else { 0 };
-        for column in first..width {
-            to.values[column * to.row + row] = scale * from.values[row * from.row + column];
         }
     }
 }
