@@ -2,21 +2,45 @@
 //!
 //! ```console
 //! $ cargo bench --bench training
+//! $ FNL_DEVICE=cuda cargo bench --features cuda --bench training -- step
 //! ```
 
 use candle_core::{Device, Tensor, Var};
 use divan::Bencher;
-use fnl::commands::{CompressOptions, compress};
+use fnl::commands::{CompressOptions, DeviceName, compress};
 use fnl::data::Batch;
 use fnl::decompose::{Layout, Scheme};
 use fnl::layers::{State, Weight, keep_freed_memory};
 use fnl::models::{Architecture, Network, Task, TextConfig, TextNetwork, Tokens};
 use fnl::plan::{NoProgress, RankRule, Recipe, Rule};
 use fnl::train::{Classifier, TextBatch, TextLearner, TextTargets, Trainer, TrainingOptions};
+use std::fmt;
 
 fn main() {
     keep_freed_memory();
     divan::main();
+}
+
+/// The processor, or what `FNL_DEVICE` says.
+fn device() -> Device {
+    let name = std::env::var("FNL_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    name.parse::<DeviceName>().unwrap().open().unwrap()
+}
+
+/// A network of this rank ratio, dense where it is 0, and whether its products are in bf16.
+#[derive(Clone, Copy)]
+struct Case(f64, bool);
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.0, if self.1 { " bf16" } else { "" })
+    }
+}
+
+/// Dense, a quarter and a ninth of full rank; on a GPU in bf16 too.
+fn cases() -> Vec<Case> {
+    let types = if device().is_cpu() { &[false][..] } else { &[false, true] };
+    types.iter().flat_map(|&bf16| [0.0, 0.25, 0.111].map(|ratio| Case(ratio, bf16))).collect()
 }
 
 /// Dense tensors with the layers that are factored by default at this rank ratio.
@@ -33,24 +57,26 @@ fn factored(dense: &State, ratio: f64) -> State {
     State::read(&fnl::checkpoint::Checkpoint::open_path(&output).unwrap()).unwrap()
 }
 
-/// ResNet-20 with random weights, its convolutions but the first of this rank ratio.
-fn network(rank_ratio: Option<f64>) -> Network {
+/// ResNet-20 with random weights, its convolutions but the first of this rank ratio; 0 is the dense network.
+fn network(ratio: f64, device: &Device) -> Network {
     let architecture: Architecture = "resnet20".parse().unwrap();
-    let dense = Network::fresh(&architecture, 0, &Device::Cpu).unwrap();
-    let Some(ratio) = rank_ratio else { return dense };
+    let dense = Network::fresh(&architecture, 0, device).unwrap();
+    if ratio == 0.0 {
+        return dense;
+    }
     let state = factored(&dense.state().unwrap(), ratio);
-    Network::new(&architecture, &state, &Device::Cpu).unwrap()
+    Network::new(&architecture, &state, device).unwrap()
 }
 
-/// Batch 128, SGD with momentum; the rank ratio 0 is the dense network.
-#[divan::bench(args = [0.0, 0.25, 0.111], sample_count = 10, sample_size = 1)]
-fn resnet20_step(bencher: Bencher<'_, '_>, rank_ratio: f64) {
-    let network = network((rank_ratio > 0.0).then_some(rank_ratio));
+/// Batch 128, SGD with momentum.
+#[divan::bench(args = cases(), sample_count = 10, sample_size = 1)]
+fn resnet20_step(bencher: Bencher<'_, '_>, Case(ratio, bf16): Case) {
+    let device = device();
     let mut options = TrainingOptions::default();
     options.learning_rate = 0.01;
-    let mut trainer =
-        Trainer::new(Classifier::new(network, None, &Device::Cpu), &options, 1_000_000, &Device::Cpu)
-            .unwrap();
+    options.bf16 = bf16;
+    let learner = Classifier::new(network(ratio, &device), None, &device);
+    let mut trainer = Trainer::new(learner, &options, 1_000_000, &device).unwrap();
     let images = Tensor::randn(0f32, 1.0, (128, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::from_vec((0..128u32).map(|i| i % 10).collect(), 128, &Device::Cpu).unwrap();
     let batch = [Batch { images, labels, index: 0 }];
@@ -60,28 +86,30 @@ fn resnet20_step(bencher: Bencher<'_, '_>, rank_ratio: f64) {
     bencher.bench_local(|| trainer.step(&batch).unwrap());
 }
 
-/// An encoder of six layers of width 384 on 32 sequences of 128 tokens, AdamW; the rank ratio 0 is the dense network. What
-/// stands for a loss is the distance of its vectors from others.
-#[divan::bench(args = [0.0, 0.25], sample_count = 10, sample_size = 1)]
-fn encoder_step(bencher: Bencher<'_, '_>, rank_ratio: f64) {
+/// An encoder of six layers of width 384 on 32 sequences of 128 tokens, AdamW. What stands for a loss is the distance of
+/// its vectors from others.
+#[divan::bench(args = cases(), sample_count = 10, sample_size = 1)]
+fn encoder_step(bencher: Bencher<'_, '_>, Case(ratio, bf16): Case) {
+    let device = device();
     // The smallest vocabulary: PyTorch's has no embedding.
     let config = serde_json::json!({
         "model_type": "bert", "vocab_size": 2, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
         "intermediate_size": 1536, "hidden_act": "gelu", "max_position_embeddings": 128, "type_vocab_size": 1
     });
     let config = TextConfig::from_json(&config).unwrap();
-    let make = |seed| TextNetwork::fresh(&config, Task::AsItIs, seed, &Device::Cpu).unwrap();
-    let mut network = make(0);
-    if rank_ratio > 0.0 {
-        let state = factored(&network.state().unwrap(), rank_ratio);
-        network = TextNetwork::new(&config, &state, &Device::Cpu).unwrap();
+    let mut network = TextNetwork::fresh(&config, Task::AsItIs, 0, &device).unwrap();
+    if ratio > 0.0 {
+        let state = factored(&network.state().unwrap(), ratio);
+        network = TextNetwork::new(&config, &state, &device).unwrap();
     }
     let sequences: Vec<Vec<u32>> = (0..32).map(|i| (0..128).map(|j| (i * j + i) % 2).collect()).collect();
     let tokens = Tokens::new(&sequences).unwrap();
     // Scores of pairs: no teacher runs beside it.
     let batch = [TextBatch { tokens, targets: TextTargets::Scores(vec![0.5; 16]) }];
-    let learner = TextLearner::new(network, None, &Device::Cpu);
-    let mut trainer = Trainer::new(learner, &TrainingOptions::text(), 1_000_000, &Device::Cpu).unwrap();
+    let mut options = TrainingOptions::text();
+    options.bf16 = bf16;
+    let learner = TextLearner::new(network, None, &device);
+    let mut trainer = Trainer::new(learner, &options, 1_000_000, &device).unwrap();
     for _ in 0..3 {
         trainer.step(&batch).unwrap();
     }

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import argparse
 
-from experiments import CHECKPOINT, DATA, Experiment, Run, main
+from experiments import CHECKPOINT, DATA, TIMED, TIMING, Experiment, Run, main
 
 RANK_RATIO = "0.11111111"
 KEEPS = ("0.5", "0.25", "0.1")
@@ -120,8 +120,11 @@ def formats(options: argparse.Namespace) -> list[Run]:
 def wide(options: argparse.Namespace) -> list[Run]:
     runs = []
     arch = ("train", "--arch", "wrn-16-2")
+    # fifty steps, to be timed with nothing beside them
+    timed = ("--epochs", "1", "--train-limit", "6400", "--test-limit", "128")
+    runs.append(Run("dense", "timing-dense", (*arch, *timed), {TIMED: TIMING}))
     for seed in range(options.seeds or 1):
-        common = ("--epochs", str(options.epochs or 4), "--seed", str(seed))
+        common = ("--train-limit", "20000", "--epochs", str(options.epochs or 4), "--seed", str(seed))
         runs.append(Run("dense", f"dense-{seed}", (*arch, *common), {f"seed {seed}": -1}))
         for keep in ("0.06667", "0.01667"):
             for scheme in ("spatial", "tucker", "cp", "tensor-train"):
@@ -131,6 +134,9 @@ def wide(options: argparse.Namespace) -> list[Run]:
                     row = f"{keep}, {scheme}, {what}"
                     factors = ("--layer-keep", keep, "--allocate", "uniform", "--scheme", scheme, "--init", init, "--factor-decay", decay)
                     runs.append(Run(row, f"{keep}-{scheme}-{init}-{decay}-{seed}", (*arch, *factors, *common), {f"seed {seed}": -1}))
+                    # where they start does not change how long they take
+                    if seed == 0 and init == "default":
+                        runs.append(Run(row, f"timing-{keep}-{scheme}-{decay}", (*arch, *factors, *timed), {TIMED: TIMING}))
     return runs
 
 

@@ -22,6 +22,7 @@ from threading import Lock
 CHECKPOINT = "CHECKPOINT"  # stands for its path in what is kept
 DATA = "DATA"  # stands for the folder of data
 CONFIG = "CONFIG"  # stands for the folder of the script
+TIMING, TIMED = "step_ms", "ms a step"
 MEASURES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "elapsed_secs")
 DIAGNOSTICS = ("norm", "nuclear_norm", "nuclear_bound", "effective_step_size", "non_orthogonality", "stable_rank")
 COLORS = ("#3366cc", "#dc3912", "#109618", "#ff9900", "#990099", "#0099c6", "#dd4477", "#66aa00", "#b82e2e", "#316395")
@@ -29,12 +30,15 @@ COLORS = ("#3366cc", "#dc3912", "#109618", "#ff9900", "#990099", "#0099c6", "#dd
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its row in the table, its folder's name, its arguments, and the columns that its epochs fill; the last is -1."""
+    """One run: its row in the table, its folder's name, its arguments, and the columns that it fills.
+
+    What fills a column is the measure of an epoch, of which the last is -1, or TIMING, milliseconds of a step.
+    """
 
     row: str
     name: str
     arguments: tuple[str, ...]
-    columns: dict[str, int]
+    columns: dict[str, int | str]
     curve: str = ""
 
 
@@ -67,7 +71,7 @@ class Results:
             sys.exit(f"{experiment}/{run.name} stands in {self.path} with other arguments: {' '.join(found['arguments'])}")
         return found
 
-    def add(self, experiment: str, run: Run, report: dict) -> None:
+    def add(self, experiment: str, run: Run, report: dict, step_ms: float | None) -> None:
         """Keeps what a run's report says: its arguments, its size, and for every epoch losses, accuracies and means over layers."""
         epochs = [
             {name: shortened(epoch[name]) for name in MEASURES}
@@ -75,7 +79,7 @@ class Results:
             | means(epoch["layers"])
             for epoch in report["epochs"]
         ]
-        measured = {"arguments": list(run.arguments), "parameters": report["totals"]["parameters"], "epochs": epochs}
+        measured = {"arguments": list(run.arguments), "parameters": report["totals"]["parameters"], TIMING: step_ms, "epochs": epochs}
         with self.lock:
             # another series may have added its own since
             self.runs = self.read() | {f"{experiment}/{run.name}": measured}
@@ -100,6 +104,14 @@ def shortened(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
+def step_ms(folder: Path) -> float | None:
+    """The median time of a step, in milliseconds, of those between two records of a run's metrics."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    batch = json.loads((folder / "report.json").read_text())["options"]["training"]["batch_size"]
+    rates = [record["samples_per_sec"] for record in records if record["kind"] == "step"]
+    return 1000 * batch / statistics.median(rates) if rates else None
+
+
 def carry_out(run: Run, experiment: Experiment, options: argparse.Namespace, results: Results) -> None:
     """Trains one run, or goes on with it, and keeps what was measured."""
     if results.of(options.experiment, run):
@@ -121,7 +133,7 @@ def carry_out(run: Run, experiment: Experiment, options: argparse.Namespace, res
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")
     report = json.loads((folder / "report.json").read_text())
-    results.add(options.experiment, run, report)
+    results.add(options.experiment, run, report, shortened(step_ms(folder)))
     last = report["epochs"][-1]
     value = {**last, **last.get("scores", {})}[experiment.measure]
     print(f"{run.name}: {experiment.scale * value:.2f}", file=sys.stderr)
@@ -130,7 +142,7 @@ def carry_out(run: Run, experiment: Experiment, options: argparse.Namespace, res
 def table(experiment: Experiment, runs: list[Run], measured: dict[str, dict]) -> str:
     """What is measured by row and column, and where columns are seeds their mean and standard deviation."""
     columns = list(dict.fromkeys(column for run in runs for column in run.columns))
-    seeds = all(column.startswith("seed") for column in columns)
+    seeds = all(column.startswith("seed") or column == TIMED for column in columns)
     lines = ["| | " + " | ".join(["parameters", *columns]) + (" | mean ± deviation |" if seeds else " |")]
     lines.append("| --- |" + " ---: |" * (1 + len(columns) + seeds))
     for row in dict.fromkeys(run.row for run in runs):
@@ -138,13 +150,16 @@ def table(experiment: Experiment, runs: list[Run], measured: dict[str, dict]) ->
         if not of_row:
             continue
         cells = {
-            column: experiment.scale * found["epochs"][epoch][experiment.measure] for filled, found in of_row for column, epoch in filled.items()
+            column: found[TIMING] if what == TIMING else experiment.scale * found["epochs"][what][experiment.measure]
+            for filled, found in of_row
+            for column, what in filled.items()
         }
         values = [count(max(found["parameters"] for _, found in of_row))]
-        values += [f"{cells[column]:.2f}" if column in cells else "" for column in columns]
+        values += [(f"{cells[column]:.0f}" if column == TIMED else f"{cells[column]:.2f}") if column in cells else "" for column in columns]
         if seeds:
-            deviation = f" ± {statistics.stdev(cells.values()):.2f}" if len(cells) > 1 else ""
-            values.append(f"{statistics.mean(cells.values()):.2f}{deviation}")
+            measured_cells = [value for column, value in cells.items() if column != TIMED]
+            deviation = f" ± {statistics.stdev(measured_cells):.2f}" if len(measured_cells) > 1 else ""
+            values.append(f"{statistics.mean(measured_cells):.2f}{deviation}" if measured_cells else "")
         lines.append(f"| {row} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 use super::output::Failure;
 use super::training_arguments::EvaluateArguments;
 use super::training_meaning::refuse;
-use crate::commands::{DeviceName, EvaluateOptions, EvaluateTextOptions, EvaluateTranslationOptions};
+use crate::commands::{EvaluateOptions, EvaluateTextOptions, EvaluateTranslationOptions};
 use crate::data::{Material, TextFormat};
 use crate::layers::Execution;
 
@@ -30,7 +30,6 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
         ("--arch", arguments.arch.is_some()),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--workers", arguments.workers.is_some()),
-        ("--device", arguments.device != DeviceName::Cpu),
     ];
     match arguments.data {
         Material::Images(data) => {
@@ -61,6 +60,7 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
             options.limit = arguments.limit;
             options.window = arguments.window;
             options.execution = execution;
+            options.device = arguments.device;
             options.min_accuracy = arguments.min_accuracy;
             options.min_spearman = arguments.min_spearman;
             options.max_perplexity = arguments.max_perplexity;
@@ -75,6 +75,7 @@ pub(super) fn evaluate_options(arguments: EvaluateArguments) -> Result<Evaluate,
             options.search.beams = arguments.beam.unwrap_or(options.search.beams);
             options.search.length_penalty = arguments.length_penalty.unwrap_or(options.search.length_penalty);
             options.execution = execution;
+            options.device = arguments.device;
             options.min_bleu = arguments.min_bleu;
             options.max_perplexity = arguments.max_perplexity;
             Ok(Evaluate::Translation(options))

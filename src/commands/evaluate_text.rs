@@ -1,5 +1,5 @@
 use super::text_samples::{Reading, aim, known_classes};
-use super::{CommandError, text_networks};
+use super::{CommandError, DeviceName, text_networks};
 use crate::checkpoint::{Checkpoint, Source};
 use crate::data::{TextSource, TextTokenizer, WINDOW};
 use crate::layers::{Execution, State, Tape, keep_freed_memory};
@@ -8,7 +8,6 @@ use crate::report::{EvaluateTextReport, Evaluated, TextMeasure};
 use crate::train::{
     TextAim, TrainingProgress, evaluate_classes, evaluate_masked, evaluate_perplexity, evaluate_similarity,
 };
-use candle_core::Device;
 use serde_json::Value;
 
 /// Tokens on which multiply-adds are counted.
@@ -28,6 +27,8 @@ pub struct EvaluateTextOptions {
     pub window: Option<usize>,
     /// How factors are run.
     pub execution: Execution,
+    /// Where it runs.
+    pub device: DeviceName,
     /// The accuracy that texts with classes must have.
     pub min_accuracy: Option<f64>,
     /// The correlation that sentence pairs must have.
@@ -46,6 +47,7 @@ impl EvaluateTextOptions {
             limit: None,
             window: None,
             execution: Execution::Auto,
+            device: DeviceName::Cpu,
             min_accuracy: None,
             min_spearman: None,
             max_perplexity: None,
@@ -59,16 +61,18 @@ impl EvaluateTextOptions {
 ///
 /// - [`CommandError::Config`], [`CommandError::Network`] when the checkpoint is no known network for text;
 /// - [`CommandError::Text`] when texts cannot be read, or there is no tokenizer;
-/// - [`CommandError::Unfit`] when the data is not what the network takes
+/// - [`CommandError::Unfit`] when the data is not what the network takes;
+/// - a device that is not there
 pub fn evaluate_text(
     options: &EvaluateTextOptions,
     progress: &dyn TrainingProgress,
 ) -> Result<EvaluateTextReport, CommandError> {
     keep_freed_memory();
+    let device = options.device.open()?;
     let checkpoint = Checkpoint::open(&options.source)?;
     let (json, config) = text_networks::config(&checkpoint)?;
     let state = State::read(&checkpoint)?;
-    let network = text_networks::build(&config, &state, Task::AsItIs, options.execution, &Device::Cpu)?;
+    let network = text_networks::build(&config, &state, Task::AsItIs, options.execution, &device)?;
     let tokenizer = TextTokenizer::open(checkpoint.root(), config.longest())?;
     let path = options.data.file(false)?;
     let aim = aim(options.data.format, network.head(), &config, &tokenizer)?;

@@ -1,4 +1,4 @@
-use super::CommandError;
+use super::{CommandError, DeviceName};
 use super::text_networks::translation_config;
 use super::text_samples::translation_pairs;
 use crate::checkpoint::{Checkpoint, Source};
@@ -9,7 +9,6 @@ use crate::report::{EvaluateTextReport, Evaluated, TextMeasure};
 use crate::train::{
     TrainingProgress, TranslationEvaluation, TranslationPairs, bleu, reference_loss, translate,
 };
-use candle_core::Device;
 use std::time::Instant;
 
 /// Tokens on which multiply-adds are counted.
@@ -29,6 +28,8 @@ pub struct EvaluateTranslationOptions {
     pub search: SearchOptions,
     /// How factors are run.
     pub execution: Execution,
+    /// Where it runs.
+    pub device: DeviceName,
     /// The BLEU that it must have.
     pub min_bleu: Option<f64>,
     /// The perplexity that references must not exceed.
@@ -45,6 +46,7 @@ impl EvaluateTranslationOptions {
             limit: None,
             search: SearchOptions::default(),
             execution: Execution::Auto,
+            device: DeviceName::Cpu,
             min_bleu: None,
             max_perplexity: None,
         }
@@ -57,17 +59,19 @@ impl EvaluateTranslationOptions {
 ///
 /// - [`CommandError::Config`], [`CommandError::Network`] when the checkpoint is no known network that translates;
 /// - [`CommandError::Text`] when texts cannot be read, or there is no tokenizer;
-/// - [`CommandError::Unfit`] when tokenizer and network do not fit
+/// - [`CommandError::Unfit`] when tokenizer and network do not fit;
+/// - a device that is not there
 pub fn evaluate_translation(
     options: &EvaluateTranslationOptions,
     progress: &dyn TrainingProgress,
 ) -> Result<EvaluateTextReport, CommandError> {
     keep_freed_memory();
+    let device = options.device.open()?;
     let checkpoint = Checkpoint::open(&options.source)?;
     let (_, config) = translation_config(&checkpoint)?;
     let state = State::read(&checkpoint)?;
-    let builder = Builder::new(&state, &Device::Cpu).with_execution(options.execution);
-    let network = TranslationNetwork::build(&config, &builder, &Device::Cpu)?;
+    let builder = Builder::new(&state, &device).with_execution(options.execution);
+    let network = TranslationNetwork::build(&config, &builder, &device)?;
     let tokenizer = TextTokenizer::open(checkpoint.root(), config.positions)?;
     let TranslationPairs { sources, targets, references } =
         translation_pairs(&options.data, false, options.limit, &config, &tokenizer)?;

@@ -248,8 +248,8 @@ impl Chain {
     pub fn diagnostics(&self, learning_rate: f64) -> Result<Diagnostics> {
         let wide = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous();
         let factors: Vec<Tensor> = self.detached().iter().map(wide).collect::<Result<_>>()?;
-        // The product, and the two sides that weight decay and orthogonality are told of.
-        let (product, grams, nuclear_bound) = match &self.format {
+        // The singular values of each group's product, and the two sides that weight decay and orthogonality are told of.
+        let (spectra, grams, nuclear_bound) = match &self.format {
             Format::Matrix(unfolding) => {
                 let Matrices { a, m, b } = Matrices::of(unfolding, &factors)?;
                 let (a, b) = (a.contiguous()?, b.contiguous()?);
@@ -258,7 +258,7 @@ impl Chain {
                     None => a.clone(),
                 };
                 let bound = f64::midpoint(sum_of_squares(&inner)?, sum_of_squares(&b)?);
-                (inner.matmul(&b)?, (a.t()?.matmul(&a)?, b.matmul(&b.t()?)?), bound)
+                (product_spectra(&inner, &b)?, (a.t()?.matmul(&a)?, b.matmul(&b.t()?)?), bound)
             }
             Format::Tensor(tensor) => {
                 let weight = Factors::new(tensor, &factors)?.weight()?;
@@ -267,15 +267,15 @@ impl Chain {
                 let (first, last) = (first?, last?);
                 let squares = factors.iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?;
                 let grams = (first.matmul(&first.t()?)?, last.t()?.contiguous()?.matmul(&last)?);
-                (weight.reshape((1, weight.dim(0)?, ()))?, grams, squares.iter().sum::<f64>() / 2.0)
+                let weight = weight.reshape((weight.dim(0)?, ()))?;
+                let (rows, cols) = weight.dims2()?;
+                let elements = weight.flatten_all()?.to_vec1::<f64>()?;
+                let spectrum = linalg::rough_spectrum(MatRef::from_row_major_slice(&elements, rows, cols), 1);
+                (vec![spectrum.map_err(candle_core::Error::wrap)?], grams, squares.iter().sum::<f64>() / 2.0)
             }
         };
-        let (_, rows, cols) = product.dims3()?;
-        let elements = product.flatten_all()?.to_vec1::<f64>()?;
         let (mut norm_squared, mut nuclear, mut largest) = (0.0, 0.0, 0.0f64);
-        for group in elements.chunks_exact(rows * cols) {
-            let spectrum = linalg::spectrum(MatRef::from_row_major_slice(group, rows, cols), 1)
-                .map_err(candle_core::Error::wrap)?;
+        for spectrum in spectra {
             norm_squared += spectrum.values().iter().map(|s| s * s).sum::<f64>();
             nuclear += spectrum.values().iter().sum::<f64>();
             largest = largest.max(spectrum.values().first().copied().unwrap_or(0.0));
@@ -289,6 +289,19 @@ impl Chain {
             stable_rank: if largest > 0.0 { norm_squared / (largest * largest) } else { 0.0 },
         })
     }
+}
+
+/// The singular values of each group's `A B`, shapes `(groups, m, r)` and `(groups, r, n)`.
+fn product_spectra(a: &Tensor, b: &Tensor) -> Result<Vec<linalg::Spectrum>> {
+    let ((_, m, r), (_, _, n)) = (a.dims3()?, b.dims3()?);
+    let [a, b] = [a, b].map(|side| side.flatten_all()?.to_vec1::<f64>());
+    let (a, b) = (a?, b?);
+    let groups = a.chunks_exact(m * r).zip(b.chunks_exact(r * n));
+    let spectrum = |(a, b): (&[f64], &[f64])| {
+        let (a, b) = (MatRef::from_row_major_slice(a, m, r), MatRef::from_row_major_slice(b, r, n));
+        linalg::product_spectrum(a, b, 1).map_err(candle_core::Error::wrap)
+    };
+    groups.map(spectrum).collect()
 }
 
 fn sum_of_squares(tensor: &Tensor) -> Result<f64> {

@@ -102,6 +102,12 @@ impl Geometry {
         [self.out_channels, self.in_channels / self.groups, self.kernel[0], self.kernel[1]]
     }
 
+    /// Whether each channel is a group of its own.
+    #[must_use]
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.in_channels == self.groups && self.out_channels == self.groups
+    }
+
     /// Multiply-adds of the forward pass.
     #[must_use]
     pub fn multiply_adds(&self) -> u64 {

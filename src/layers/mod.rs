@@ -9,7 +9,7 @@
 //! | `initial` | random initial weights |
 //! | `parameters` | named tensors in order: what is trained, saved and loaded |
 //! | `sequences`, `key_values` | sequences of tokens that lie behind each other; what they leave for later tokens |
-//! | `tape`, `recording`, `gradients`, `observer`, `operation`, `bridge` | a computation on the CPU, recorded and run backwards; elsewhere candle's own |
+//! | `tape`, `recording`, `gradients`, `observer`, `operation`, `bridge` | a computation, recorded and run backwards: through loops on the CPU, out of candle's operations elsewhere |
 //! | `operations` | what layers are computed by |
 //! | `geometry`, `kernels` | convolutions and normalization as loops over slices |
 //!

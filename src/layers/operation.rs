@@ -1,4 +1,4 @@
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 use std::fmt::Debug;
 
 /// A contiguous tensor of f32 on the CPU: its elements, last axis fastest, and its shape.
@@ -14,8 +14,8 @@ pub struct View<'a> {
 ///
 /// There are two ways through it. Tensors of f32 on the CPU go through [`Operation::forward`] and
 /// [`Operation::backward`], loops over slices. Everything else, other element types and GPUs, goes through
-/// [`Operation::compose`], a composition of candle's operations with candle's gradients; which is also what the
-/// loops are tested against.
+/// [`Operation::compose`] and [`Operation::compose_backward`], compositions of candle's operations. Candle's own gradients
+/// of the composition are what all others are tested against.
 ///
 /// A value is made for each application: what `backward` wants to find again beyond inputs and output, `forward`
 /// may keep inside.
@@ -40,6 +40,19 @@ pub trait Operation: Debug + Send + Sync + 'static {
         wanted: &[bool],
     ) -> Result<Vec<Option<Vec<f32>>>>;
 
+    /// The gradient of each input that is wanted, out of candle's operations.
+    ///
+    /// Where an operation does not say more, candle finds them from a second [`Operation::compose`].
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        gradients_by_candle(|inputs| self.compose(inputs), inputs, gradient, wanted)
+    }
+
     /// Which of inputs and output `backward` reads; the others are freed early.
     fn needs(&self) -> Needs {
         Needs { inputs: true, output: false }
@@ -63,4 +76,20 @@ pub struct Needs {
     pub inputs: bool,
     /// The elements of the output.
     pub output: bool,
+}
+
+/// The gradients of a composition's inputs, as candle finds them.
+pub(super) fn gradients_by_candle(
+    compose: impl FnOnce(&[Tensor]) -> Result<Tensor>,
+    inputs: &[Tensor],
+    gradient: &Tensor,
+    wanted: &[bool],
+) -> Result<Vec<Option<Tensor>>> {
+    let root = |(input, &wanted): (&Tensor, &bool)| match wanted {
+        true => Ok(Var::from_tensor(input)?.into_inner()),
+        false => Ok(input.detach()),
+    };
+    let roots: Vec<Tensor> = inputs.iter().zip(wanted).map(root).collect::<Result<_>>()?;
+    let mut store = (compose(&roots)? * gradient)?.sum_all()?.backward()?;
+    Ok(roots.iter().zip(wanted).map(|(root, &wanted)| store.remove(root).filter(|_| wanted)).collect())
 }

@@ -2,7 +2,7 @@ use super::gradients::Gradients;
 use super::kernels;
 use super::observer::Observer;
 use super::operation::{Operation, View};
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, TensorId, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, TensorId, bail};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,15 +17,29 @@ pub(super) struct Recording {
     pub(super) frozen: bool,
 }
 
-/// One operation on what: each input with its shape and slot, and its data where they are needed backwards.
+/// One operation on what.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) operation: Arc<dyn Operation>,
-    pub(super) inputs: Vec<(Option<Tensor>, Vec<usize>, Option<usize>)>,
+    pub(super) inputs: Vec<Input>,
     pub(super) output: Option<Tensor>,
     pub(super) slot: usize,
+    /// Whether it ran through its loops, not as a composition.
+    pub(super) looped: bool,
     /// The weight of the layer whose result this is, where it is observed.
     pub(super) watched: Option<TensorId>,
+}
+
+/// What an operation was applied to.
+#[derive(Debug)]
+pub(super) struct Input {
+    /// As it was applied to, where it is needed backwards.
+    pub(super) tensor: Option<Tensor>,
+    pub(super) shape: Vec<usize>,
+    /// The element type that its gradient gets, which is not that of `tensor` where that was cast.
+    pub(super) dtype: DType,
+    /// Where its gradient is collected; none for what needs no gradient.
+    pub(super) slot: Option<usize>,
 }
 
 impl Recording {
@@ -46,20 +60,22 @@ impl Recording {
             if let (Some(weight), Some(observer)) = (step.watched, observer) {
                 observer.gradient(weight, &gradient)?;
             }
-            let wanted: Vec<bool> = step.inputs.iter().map(|(_, _, slot)| slot.is_some()).collect();
+            let wanted: Vec<bool> = step.inputs.iter().map(|input| input.slot.is_some()).collect();
             if wanted.iter().all(|wanted| !wanted) {
                 continue;
             }
-            let found = step.backward(&gradient, &wanted)?;
-            let device = gradient.device().clone();
-            drop(gradient);
-            for ((_, shape, slot), gradient) in step.inputs.iter().zip(found) {
-                let (Some(slot), Some(gradient)) = (slot, gradient) else { continue };
-                let gradient = Tensor::from_vec(gradient, shape.as_slice(), &device)?;
-                let entry = &mut gradients[*slot];
+            let found = if step.looped {
+                step.backward(gradient, &wanted)?
+            } else {
+                step.compose_backward(&gradient, &wanted)?
+            };
+            for (input, gradient) in step.inputs.iter().zip(found) {
+                let (Some(slot), Some(gradient)) = (input.slot, gradient) else { continue };
+                let entry = &mut gradients[slot];
                 *entry = Some(match entry.take() {
                     None => gradient,
-                    Some(sum) => add(&sum, &gradient)?,
+                    Some(sum) if step.looped => add(&sum, &gradient)?,
+                    Some(sum) => (sum + gradient)?,
                 });
             }
         }
@@ -69,8 +85,34 @@ impl Recording {
 }
 
 impl Step {
-    fn backward(&self, gradient: &Tensor, wanted: &[bool]) -> Result<Vec<Option<Vec<f32>>>> {
-        let mut tensors: Vec<Tensor> = self.inputs.iter().filter_map(|(tensor, ..)| tensor.clone()).collect();
+    /// Through its loops.
+    fn backward(&self, gradient: Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let found = self.looped_backward(&gradient, wanted)?;
+        let device = gradient.device().clone();
+        // freed before the gradients of the inputs become tensors
+        drop(gradient);
+        let tensor = |(data, input): (Option<Vec<f32>>, &Input)| {
+            data.map(|data| Tensor::from_vec(data, input.shape.as_slice(), &device)).transpose()
+        };
+        found.into_iter().zip(&self.inputs).map(tensor).collect()
+    }
+
+    /// Out of candle's operations.
+    fn compose_backward(&self, gradient: &Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let kept: Option<Vec<Tensor>> = self.inputs.iter().map(|input| input.tensor.clone()).collect();
+        let (Some(inputs), Some(output)) = (kept, &self.output) else {
+            bail!("{} was composed, and not kept", self.operation.name());
+        };
+        let gradient = gradient.to_dtype(output.dtype())?;
+        let found = self.operation.compose_backward(&inputs, output, &gradient, wanted)?;
+        let own = |(gradient, input): (Option<Tensor>, &Input)| {
+            gradient.map(|gradient| gradient.to_dtype(input.dtype)).transpose()
+        };
+        found.into_iter().zip(&self.inputs).map(own).collect()
+    }
+
+    fn looped_backward(&self, gradient: &Tensor, wanted: &[bool]) -> Result<Vec<Option<Vec<f32>>>> {
+        let mut tensors: Vec<Tensor> = self.inputs.iter().filter_map(|input| input.tensor.clone()).collect();
         let inputs = tensors.len();
         tensors.push(gradient.contiguous()?);
         tensors.extend(self.output.clone());
@@ -79,7 +121,7 @@ impl Step {
             let inputs: Vec<View<'_>> = if inputs == self.inputs.len() {
                 views[..inputs].to_vec()
             } else {
-                self.inputs.iter().map(|(_, shape, _)| View { data: &[], shape }).collect()
+                self.inputs.iter().map(|input| View { data: &[], shape: &input.shape }).collect()
             };
             let gradient = views[tensors.len() - 1 - usize::from(self.output.is_some())];
             let output = match self.output {

@@ -2,8 +2,8 @@ use super::bridge::Bridge;
 use super::geometry::Geometry;
 use super::gradients::Gradients;
 use super::observer::Observer;
-use super::operation::Operation;
-use super::recording::{Recording, Step, with_views};
+use super::operation::{Needs, Operation};
+use super::recording::{Input, Recording, Step, with_views};
 use candle_core::{DType, Result, Tensor, Var, bail};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -47,7 +47,7 @@ enum Mode {
 ///
 /// Candle records what happens to a variable too, and [`Tape::candle`] leaves it to that, so that layers fit into any
 /// candle model. But candle adds every gradient to a tensor of zeros, which costs more than many an operation;
-/// [`Tape::training`] keeps its own record on the CPU, frees each tensor when it was read last, and costs nothing beside.
+/// [`Tape::training`] keeps its own record, frees each tensor when it was read last, and costs nothing beside.
 ///
 /// # Determinism
 ///
@@ -99,10 +99,10 @@ impl Tape {
         Self::new(Mode::Candle)
     }
 
-    /// A computation to be run backwards once, on the device of its tensors: by itself on the CPU, by candle elsewhere.
+    /// A computation to be run backwards once.
     #[must_use]
-    pub fn training(device: &candle_core::Device) -> Self {
-        if device.is_cpu() { Self::new(Mode::Record(RefCell::default())) } else { Self::candle() }
+    pub fn training() -> Self {
+        Self::new(Mode::Record(RefCell::default()))
     }
 
     /// A computation on the CPU whose dense layers are observed: their inputs as it runs, and the gradients of their results
@@ -259,11 +259,6 @@ impl Tape {
                 Ok(Node { tensor, slot: None })
             }
             Mode::Infer | Mode::Record(_) if looped => self.run(operation, inputs),
-            Mode::Record(_) => bail!(
-                "{} in {:?} on the CPU has no gradient here: use `Tape::candle`",
-                operation.name(),
-                inputs.first().map(|node| node.tensor.dtype())
-            ),
             _ => {
                 let dtype =
                     self.autocast.map(|dtype| if operation.is_precise() { DType::F32 } else { dtype });
@@ -272,7 +267,8 @@ impl Tape {
                     None => Ok(node.tensor.clone()),
                 };
                 let tensors: Vec<Tensor> = inputs.iter().map(cast).collect::<Result<_>>()?;
-                Ok(Node { tensor: operation.compose(&tensors)?, slot: None })
+                let tensor = operation.compose(&tensors)?;
+                self.record(operation, inputs, tensors, tensor, false)
             }
         }
     }
@@ -283,6 +279,18 @@ impl Tape {
             inputs.iter().map(|node| node.tensor.contiguous()).collect::<Result<_>>()?;
         let (data, shape) = with_views(&tensors, |views| operation.forward(views))?;
         let tensor = Tensor::from_vec(data, shape, tensors[0].device())?;
+        self.record(operation, inputs, tensors, tensor, true)
+    }
+
+    /// Keeps what the gradient of an operation needs, where it is recorded: the inputs as it was applied to, and the output.
+    fn record(
+        &self,
+        operation: Arc<dyn Operation>,
+        inputs: &[&Node],
+        tensors: Vec<Tensor>,
+        tensor: Tensor,
+        looped: bool,
+    ) -> Result<Node> {
         let Mode::Record(record) = &self.mode else { return Ok(Node { tensor, slot: None }) };
         let mut record = record.borrow_mut();
         if !record.frozen && inputs.iter().all(|node| node.slot.is_none()) {
@@ -290,13 +298,16 @@ impl Tape {
         }
         let slot = record.slots;
         record.slots += 1;
-        let needs = operation.needs();
-        let kept = |(node, tensor): (&&Node, Tensor)| {
-            (needs.inputs.then(|| tensor.clone()), tensor.dims().to_vec(), node.slot)
+        let needs = if looped { operation.needs() } else { Needs { inputs: true, output: true } };
+        let kept = |(node, tensor): (&&Node, Tensor)| Input {
+            shape: tensor.dims().to_vec(),
+            dtype: node.tensor.dtype(),
+            slot: node.slot,
+            tensor: needs.inputs.then_some(tensor),
         };
         let inputs = inputs.iter().zip(tensors).map(kept).collect();
         let output = needs.output.then(|| tensor.clone());
-        record.steps.push(Step { operation, inputs, output, slot, watched: None });
+        record.steps.push(Step { operation, inputs, output, slot, looped, watched: None });
         Ok(Node { tensor, slot: Some(slot) })
     }
 

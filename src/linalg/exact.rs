@@ -56,7 +56,12 @@ pub(crate) fn values<T: Scalar>(team: &Team, w: MatRef<'_, T>) -> Option<Vec<f64
         svd(w, s.as_mut(), None, None, Par::Seq, MemStack::new(&mut memory), params).ok()?;
         return Some((0..n).map(|i| s[i].to_f64()).collect());
     }
-    Some(roots(&Reduced::<f64>::new(team, wide_gram(team, w)).values(team, n)))
+    Some(gram_values(team, w))
+}
+
+/// All singular values of a tall matrix, as roots of its Gram matrix's eigenvalues.
+pub(crate) fn gram_values<T: Scalar>(team: &Team, w: MatRef<'_, T>) -> Vec<f64> {
+    roots(&Reduced::<f64>::new(team, wide_gram(team, w)).values(team, w.ncols()))
 }
 
 fn is_double<T: Scalar>() -> bool {

@@ -50,4 +50,5 @@ pub use scalar::Scalar;
 pub use spectrum::Spectrum;
 pub(crate) use svd::require_finite;
 pub use svd::{SvdMethod, SvdOptions, SvdPath, spectrum, truncated_svd};
+pub(crate) use svd::{product_spectrum, rough_spectrum};
 pub use truncated::TruncatedSvd;

@@ -5,7 +5,7 @@ use std::fmt;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::exact::{exact, values};
+use super::exact::{exact, gram_values, values};
 use super::krylov::{krylov, krylov_pays};
 use super::product::{Team, magnitude, residual};
 use super::refine::{Triples, refine};
@@ -181,6 +181,31 @@ pub fn spectrum<T: Scalar>(w: MatRef<'_, T>, threads: usize) -> Result<Spectrum,
     let unscale = prepared.scale.recip();
     let values = values(&team, prepared.tall()).ok_or(error)?;
     Ok(Spectrum::new(values.into_iter().map(|value| value * unscale).collect()))
+}
+
+/// The singular values of `A B`, as many as it has at most: where factors are thin, those of the small `R_A R_Bt` of their
+/// QR decompositions.
+pub(crate) fn product_spectrum(
+    a: MatRef<'_, f64>,
+    b: MatRef<'_, f64>,
+    threads: usize,
+) -> Result<Spectrum, LinalgError> {
+    require_finite(a)?;
+    require_finite(b)?;
+    if a.ncols() >= a.nrows().min(b.ncols()) {
+        return spectrum((a * b).as_ref(), threads);
+    }
+    let (of_a, of_b) = (a.qr(), b.transpose().qr());
+    spectrum((of_a.thin_R() * of_b.thin_R().transpose()).as_ref(), threads)
+}
+
+/// The singular values of a matrix to 1e-8 of the largest, as roots of its Gram matrix's eigenvalues: many times faster than
+/// [`spectrum`] in f64.
+pub(crate) fn rough_spectrum(w: MatRef<'_, f64>, threads: usize) -> Result<Spectrum, LinalgError> {
+    let team = Team::new(threads);
+    let prepared = Prepared::new(&team, w)?;
+    let unscale = prepared.scale.recip();
+    Ok(Spectrum::new(gram_values(&team, prepared.tall()).into_iter().map(|value| value * unscale).collect()))
 }
 
 /// A matrix that is known to be finite, of harmless magnitude, and to be taken transposed if it is wide.

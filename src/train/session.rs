@@ -6,6 +6,7 @@ use crate::checkpoint::Record;
 use crate::layers::State;
 use candle_core::{DType, Device, Tensor};
 use indexmap::IndexMap;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde_json::Value;
 use std::fs::File;
 use std::rc::Rc;
@@ -274,7 +275,8 @@ impl<L: Learner, D: Lessons<L>> Session<L, D> {
                 stable_rank: found.stable_rank,
             }))
         };
-        Ok(self.trainer.factored().filter_map(of_layer).collect::<candle_core::Result<_>>()?)
+        let layers: Vec<_> = self.trainer.factored().collect();
+        Ok(layers.into_par_iter().filter_map(of_layer).collect::<candle_core::Result<_>>()?)
     }
 
     /// The trainer's state, all of it numbers: a loss can be one when the step that follows from it is not.

@@ -149,7 +149,7 @@ impl<L: Learner> Trainer<L> {
         let (mut gradients, mut loss, mut correct) = (GradientSum::new(), 0.0, None);
         for batch in batches {
             let part = self.learner.samples(batch) as f64 / samples as f64;
-            let tape = Tape::training(&self.device).with_autocast(self.autocast());
+            let tape = Tape::training().with_autocast(self.autocast());
             let of_batch = self.learner.loss(&tape, batch, &self.options)?;
             loss += part * of_batch.loss.tensor().to_dtype(DType::F64)?.to_scalar::<f64>()?;
             correct = match (correct, of_batch.correct) {

@@ -6,6 +6,8 @@ mod crash;
 mod formats;
 #[path = "../models/gguf.rs"]
 mod gguf;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod harness;
 mod language;
 mod outputs;

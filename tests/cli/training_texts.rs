@@ -105,7 +105,8 @@ fn data(place: &Place) {
     }
 }
 
-fn scene() -> Place {
+/// A folder with `net`, a small BERT, and `data` of every format.
+pub(crate) fn scene() -> Place {
     let place = Place::new();
     encoder(&place, "net");
     data(&place);

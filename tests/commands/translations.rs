@@ -58,7 +58,7 @@ fn trained(folder: &Path) -> candle_core::Result<()> {
         for batch in batches.epoch(epoch) {
             let of = |all: &[Vec<u32>]| batch.iter().map(|&index| all[index].clone()).collect::<Vec<_>>();
             let (sources, targets) = (of(&sources), of(&targets));
-            let tape = Tape::training(&Device::Cpu);
+            let tape = Tape::training();
             let encoded = network.encode(&tape, &Tokens::new(&sources)?)?;
             let logits = network.logits(&tape, &encoded, &network.inputs(&targets)?)?;
             let loss = tape.apply(CrossEntropy::new(&network.labels(&targets), 0.1), &[&logits])?;

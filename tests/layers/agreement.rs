@@ -60,7 +60,8 @@ impl Operation for Pairing {
     }
 
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        (&inputs[0] * self.0.to_dtype(inputs[0].dtype())?)?.sum_all()
+        let weights = self.0.to_device(inputs[0].device())?.to_dtype(inputs[0].dtype())?;
+        (&inputs[0] * weights)?.sum_all()
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {
@@ -105,6 +106,62 @@ fn composed(make: Make<'_>, inputs: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> 
     Ok((ys.detach(), gradients))
 }
 
+/// The composition in f32 on a GPU agrees with that in f64 on the processor, whose result and gradients these are.
+#[cfg(feature = "cuda")]
+fn agree_on_gpu(
+    what: &str,
+    make: Make<'_>,
+    inputs: &[Tensor],
+    (ys, gradients): (&Tensor, &[Tensor]),
+    terms: usize,
+) -> Result<()> {
+    static GPU: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    let gpu = GPU.get_or_init(|| Device::new_cuda(0).expect("tests with the feature `cuda` need a GPU"));
+    let there = |input: &Tensor| Var::from_tensor(&input.to_device(gpu)?);
+    let vars: Vec<Var> = inputs.iter().map(there).collect::<Result<_>>()?;
+    let (found, store) = run(Tape::training(), |tape| {
+        let nodes: Vec<Node> = vars.iter().map(|var| tape.parameter(var)).collect();
+        tape.apply_shared(make(), &nodes.iter().collect::<Vec<_>>())
+    })?;
+    // A root, an exponential or an error function may be off by four units in the last place there.
+    let terms = 16 * terms;
+    let what = format!("{what}, on the GPU");
+    assert_close(&what, &found.to_device(&Device::Cpu)?, ys, terms);
+    for (index, (var, gradient)) in vars.iter().zip(gradients).enumerate() {
+        let found = store.get(var).unwrap().to_device(&Device::Cpu)?;
+        assert_close(&format!("{what}, gradient {index}"), &found, gradient, terms);
+    }
+    Ok(())
+}
+
+/// The composition's own gradients are candle's, in f64, together and alone.
+fn agree_composed(
+    what: &str,
+    make: Make<'_>,
+    inputs: &[Tensor],
+    gradients: &[Tensor],
+    terms: usize,
+) -> Result<()> {
+    let vars: Vec<Var> = inputs.iter().map(|input| Var::from_tensor(&wide(input))).collect::<Result<_>>()?;
+    let found = |wanted: &dyn Fn(usize) -> bool| {
+        run(Tape::training(), |tape| {
+            let node = |(index, var): (usize, &Var)| {
+                if wanted(index) { tape.parameter(var) } else { tape.constant(&var.as_detached_tensor()) }
+            };
+            let nodes: Vec<Node> = vars.iter().enumerate().map(node).collect();
+            tape.apply_shared(make(), &nodes.iter().collect::<Vec<_>>())
+        })
+    };
+    let (_, all) = found(&|_| true)?;
+    for (index, (var, gradient)) in vars.iter().zip(gradients).enumerate() {
+        let what = format!("{what}, gradient {index} of its composition");
+        assert_close(&what, all.get(var).unwrap(), gradient, terms);
+        let (_, alone) = found(&|wanted| wanted == index)?;
+        assert_close(&what, alone.get(var).unwrap(), gradient, terms);
+    }
+    Ok(())
+}
+
 /// The loops agree with the composition in f64, on a tape and through candle; `terms` as in [`assert_close`].
 pub(crate) fn agree(what: &str, make: Make<'_>, inputs: &[Tensor], terms: usize) -> Result<()> {
     let (ys, gradients) = composed(make, inputs)?;
@@ -116,7 +173,7 @@ pub(crate) fn agree(what: &str, make: Make<'_>, inputs: &[Tensor], terms: usize)
         let nodes: Vec<Node> = vars.iter().enumerate().map(node).collect();
         tape.apply_shared(make(), &nodes.iter().collect::<Vec<_>>())
     };
-    let (own, found) = run(Tape::training(&Device::Cpu), |tape| apply(tape, &|_| true))?;
+    let (own, found) = run(Tape::training(), |tape| apply(tape, &|_| true))?;
     let (candle, found_by_candle) = run(Tape::candle(), |tape| apply(tape, &|_| true))?;
     assert_close(what, &own, &ys, terms);
     assert_close(what, &candle, &ys, terms);
@@ -127,12 +184,15 @@ pub(crate) fn agree(what: &str, make: Make<'_>, inputs: &[Tensor], terms: usize)
         assert_close(&what, own, gradient, terms);
         assert_close(&what, found_by_candle.get(var).unwrap(), gradient, terms);
         // A gradient does not depend on which others are wanted.
-        let (_, alone) = run(Tape::training(&Device::Cpu), |tape| apply(tape, &|wanted| wanted == index))?;
+        let (_, alone) = run(Tape::training(), |tape| apply(tape, &|wanted| wanted == index))?;
         assert_same(&what, alone.get(var).unwrap(), own);
         for other in vars.iter().enumerate().filter(|(other, _)| *other != index) {
             assert!(alone.get(other.1).is_none(), "{what}: a constant has a gradient");
         }
     }
+    agree_composed(what, make, inputs, &gradients, terms)?;
+    #[cfg(feature = "cuda")]
+    agree_on_gpu(what, make, inputs, (&ys, &gradients), terms)?;
     Ok(())
 }
 

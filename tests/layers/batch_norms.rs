@@ -1,7 +1,7 @@
 //! Batch normalization as PyTorch keeps it: by the batch, by running statistics, and how these follow.
 
 use crate::agreement::{Pairing, assert_close, random, randoms, run, wide};
-use candle_core::{D, Device, Result, Tensor, Var};
+use candle_core::{D, Result, Tensor, Var};
 use fnl::layers::{BatchNorm, Statistics, Tape};
 
 struct Layer {
@@ -38,7 +38,7 @@ fn running_statistics_are_used_and_kept() -> Result<()> {
     let (layer, inputs) = (layer()?, randoms(1, &[&[3, 5, 4, 7], &[3, 5, 4, 7]]));
     let (mean, var) = (layer.mean.copy()?, layer.var.copy()?);
     let expected = by_hand(&layer, &inputs[0], &inputs[1], &mean, &var)?;
-    for tape in [Tape::inference(), Tape::training(&Device::Cpu), Tape::candle()] {
+    for tape in [Tape::inference(), Tape::training(), Tape::candle()] {
         let (xs, residual) = (tape.constant(&inputs[0]), tape.constant(&inputs[1]));
         let ys = layer.norm.forward_on(&tape, &xs, Some(&residual), true, Statistics::Running)?;
         assert_close("running", ys.tensor(), &expected, 4);
@@ -59,7 +59,7 @@ fn running_statistics_leave_scale_and_shift_their_gradients() -> Result<()> {
     let normalized = wide(&inputs[0]).broadcast_sub(&channels(&layer.mean)?)?.broadcast_div(&deviation)?;
     let sum = |tensor: Tensor| tensor.sum((0, 2, 3));
     let (scale, shift) = (sum((&weights * normalized)?)?, sum(weights)?);
-    for tape in [Tape::training(&Device::Cpu), Tape::candle()] {
+    for tape in [Tape::training(), Tape::candle()] {
         let (_, found) = run(tape, |tape| {
             let (xs, residual) = (tape.constant(&inputs[0]), tape.constant(&inputs[1]));
             layer.norm.forward_on(tape, &xs, Some(&residual), true, Statistics::Running)
@@ -73,7 +73,7 @@ fn running_statistics_leave_scale_and_shift_their_gradients() -> Result<()> {
 #[test]
 fn batches_are_normalized_and_followed() -> Result<()> {
     for momentum in [0.1, 1.0, 0.0] {
-        for tape in [Tape::inference(), Tape::training(&Device::Cpu), Tape::candle()] {
+        for tape in [Tape::inference(), Tape::training(), Tape::candle()] {
             let (layer, inputs) = (layer()?, randoms(1, &[&[3, 5, 4, 7], &[3, 5, 4, 7]]));
             let rows = wide(&inputs[0]).transpose(0, 1)?.reshape((5, 84))?;
             let (mean, unbiased) = (rows.mean(D::Minus1)?, rows.var(D::Minus1)?);
@@ -95,7 +95,7 @@ fn batches_are_normalized_and_followed() -> Result<()> {
 
 #[test]
 fn shapes_that_do_not_fit_are_refused() -> Result<()> {
-    let (layer, tape) = (layer()?, Tape::training(&Device::Cpu));
+    let (layer, tape) = (layer()?, Tape::training());
     let statistics = Statistics::Batch { momentum: 0.1 };
     let xs = tape.constant(&random(1, &[3, 4, 2, 2]));
     let error = layer.norm.forward_on(&tape, &xs, None, true, statistics).unwrap_err();

@@ -92,8 +92,7 @@ fn gradients_do_not_depend_on_the_execution() -> Result<()> {
             let layer = conv2d(geometry)?.factored(scheme, 2)?;
             let gradients = |execution| {
                 let layer = layer.clone().with_execution(execution);
-                let (_, found) =
-                    run(Tape::training(&Device::Cpu), |tape| layer.forward_on(tape, &tape.constant(&xs)))?;
+                let (_, found) = run(Tape::training(), |tape| layer.forward_on(tape, &tape.constant(&xs)))?;
                 Ok(layer.vars().iter().map(|var| found.get(var).unwrap().clone()).collect::<Vec<_>>())
             };
             let sequence: Result<Vec<Tensor>> = gradients(Execution::Sequence);
@@ -308,8 +307,7 @@ fn candles_gradients_are_the_tapes() -> Result<()> {
         let xs = random(1, &input);
         for scheme in SCHEMES {
             let layer = conv2d(geometry)?.factored(scheme, 3)?;
-            let (ys, own) =
-                run(Tape::training(&Device::Cpu), |tape| layer.forward_on(tape, &tape.constant(&xs)))?;
+            let (ys, own) = run(Tape::training(), |tape| layer.forward_on(tape, &tape.constant(&xs)))?;
             let by_module = layer.forward(&xs)?;
             let store = (&by_module * Pairing(random(99, ys.dims())).0)?.sum_all()?.backward()?;
             for var in layer.vars() {

@@ -72,7 +72,7 @@ fn deep_products_have_the_middle_between() {
 
 /// The gradients of a weight's factors when the dense weight's gradient is random numbers.
 fn gradients(weight: &Weight) -> Result<Vec<Tensor>> {
-    let tape = Tape::training(&Device::Cpu);
+    let tape = Tape::training();
     let dense = weight.chain().unwrap().reconstruct(&tape)?;
     let loss = tape.apply(Pairing(random(5, dense.dims())), &[&dense])?;
     let found = tape.backward(&loss)?;

@@ -6,7 +6,7 @@ use fnl::layers::operations::{Add, GlobalAverage, MaxPool, Product, Relu};
 use fnl::layers::{BatchNorm, Conv2d, Convolution, Linear, Node, Statistics, Tape};
 
 fn training() -> Tape {
-    Tape::training(&Device::Cpu)
+    Tape::training()
 }
 
 #[test]

@@ -56,9 +56,8 @@ fn convolutions_at_lower_rank_are_the_collapsed_ones_and_so_are_their_gradients(
                     let tape = Tape::inference();
                     layer.forward_on(&tape, &tape.constant(&xs))?;
                     assert_eq!(tape.multiply_adds(), count, "{what}");
-                    let (_, gradients) = run(Tape::training(&Device::Cpu), |tape| {
-                        layer.forward_on(tape, &tape.constant(&xs))
-                    })?;
+                    let (_, gradients) =
+                        run(Tape::training(), |tape| layer.forward_on(tape, &tape.constant(&xs)))?;
                     let vars = layer.vars();
                     found.push(vars.iter().map(|var| gradients.get(var).unwrap().clone()).collect());
                 }

@@ -169,7 +169,7 @@ fn loss(network: &TranslationNetwork, tape: &Tape, rate: f64) -> Result<Node> {
 fn gradients_are_those_of_compositions_in_f64() -> Result<()> {
     for (recorded, rate) in recorded().iter().zip([0.0, 0.3, 0.1]) {
         let (network, wide) = (recorded.network(DType::F32), recorded.network(DType::F64));
-        let tape = Tape::training(&Device::Cpu);
+        let tape = Tape::training();
         let found = loss(&network, &tape, rate)?;
         // Something is left out where it is asked for.
         let whole = loss(&network, &Tape::inference(), 0.0)?;

@@ -70,7 +70,7 @@ fn gradients_are_those_of_compositions_in_f64() -> Result<()> {
     for recorded in recorded() {
         let (network, wide) = (recorded.network(DType::F32), recorded.network(DType::F64));
         let labels = [1, 0, 2];
-        let tape = Tape::training(&Device::Cpu);
+        let tape = Tape::training();
         let logits = recorded.logits(&network, &tape, DType::F32)?;
         let loss = tape.apply(CrossEntropy::new(&labels, 0.0), &[&logits])?;
         let found = tape.backward(&loss)?;

@@ -85,7 +85,7 @@ fn loops_are_the_compositions() -> Result<()> {
     let recorded = recorded();
     let logits = Tensor::from_slice(&recorded.logits, SHAPE, &Device::Cpu)?.to_dtype(DType::F32)?;
     for (make, value, gradient) in all()? {
-        for tape in [Tape::training(&Device::Cpu), Tape::candle()] {
+        for tape in [Tape::training(), Tape::candle()] {
             let mut parameters = Parameters::new();
             let var = parameters.insert("logits", &logits, Role::Weight)?;
             let node = tape.parameter(&var);

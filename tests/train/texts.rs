@@ -117,7 +117,7 @@ fn a_teacher_of_the_same_weights_has_nothing_to_teach() -> Result<()> {
         let mut options = options(0.01);
         let distillation = options.distillation.insert(DistillationOptions::default());
         (distillation.weight, distillation.hidden) = (1.0, 1.0);
-        let tape = fnl::layers::Tape::training(&Device::Cpu);
+        let tape = fnl::layers::Tape::training();
         let batch = lessons.epoch(0, 0).next().unwrap().unwrap();
         let found = learner.loss(&tape, &batch, &options)?;
         let loss = found.loss.tensor().to_scalar::<f32>()?;

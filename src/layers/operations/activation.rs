@@ -30,6 +30,16 @@ impl Operation for Relu {
         Ok(vec![Some(kernels::relu_backward(output.data, gradient.data))])
     }
 
+    fn compose_backward(
+        &self,
+        _inputs: &[Tensor],
+        output: &Tensor,
+        gradient: &Tensor,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(compose::rectified_gradient(output, gradient)?)])
+    }
+
     fn needs(&self) -> Needs {
         Needs { inputs: false, output: true }
     }
@@ -63,6 +73,16 @@ impl Operation for Add {
         wanted: &[bool],
     ) -> Result<Vec<Option<Vec<f32>>>> {
         Ok(wanted.iter().map(|&wanted| wanted.then(|| gradient.data.to_vec())).collect())
+    }
+
+    fn compose_backward(
+        &self,
+        _inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        Ok(wanted.iter().map(|&wanted| wanted.then(|| gradient.clone())).collect())
     }
 
     fn needs(&self) -> Needs {

@@ -1,6 +1,6 @@
 use crate::layers::kernels::AttentionShape;
 use crate::layers::{Operation, Sequences, View};
-use candle_core::{D, DType, Device, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
 use std::ops::Range;
 
 /// Scaled dot-product attention of several heads, within sequences that lie behind each other.
@@ -99,21 +99,91 @@ impl Attention {
         })
     }
 
-    /// Indices of the rows of sequences padded to one length, those of padding zero, and which are real.
-    fn padded(sequences: &Sequences, device: &Device) -> Result<(Tensor, Tensor)> {
-        let longest = sequences.longest();
-        let (mut indices, mut real) = (Vec::new(), Vec::new());
-        for range in sequences.ranges() {
-            let pads = longest - range.len();
-            real.extend(range.clone().map(|_| 1u8).chain(std::iter::repeat_n(0, pads)));
-            indices.extend(range.map(|row| row as u32).chain(std::iter::repeat_n(0, pads)));
+    /// What is added to scores, which hides keys that are padding, and where it is causal those after a query: `(b or 1, 1, l, l')`.
+    fn mask(&self, scores: &Tensor) -> Result<Option<Tensor>> {
+        let (longest, met) = (self.queries.longest(), self.keys.longest());
+        let is_even = is_even(&self.queries) && is_even(&self.keys);
+        if is_even && !self.causal {
+            return Ok(None);
         }
-        let count = indices.len();
-        Ok((
-            Tensor::from_vec(indices, count, device)?,
-            Tensor::from_vec(real, (sequences.count(), longest), device)?,
-        ))
+        let lengths: Vec<(usize, usize)> =
+            self.queries.ranges().zip(self.keys.ranges()).map(|(q, k)| (q.len(), k.len())).collect();
+        let lengths = if is_even { &lengths[..1.min(lengths.len())] } else { &lengths[..] };
+        let mut mask = vec![f32::MIN / 2.0; lengths.len() * longest * met];
+        for (index, row) in mask.chunks_exact_mut(met.max(1)).enumerate() {
+            let (queries, keys) = lengths[index / longest];
+            let causal = (keys + index % longest + 1).saturating_sub(queries).clamp(1, met);
+            row[..if self.causal { causal.min(keys) } else { keys }].fill(0.0);
+        }
+        let mask = Tensor::from_vec(mask, (lengths.len(), 1, longest, met), scores.device())?;
+        mask.to_dtype(scores.dtype()).map(Some)
     }
+
+    /// Queries, keys and values `(b, heads, length, width)`, each head's own, and the attention's weights, in f32 at least.
+    fn padded(&self, inputs: &[Tensor]) -> Result<[Tensor; 4]> {
+        self.shape([inputs[0].dims(), inputs[1].dims(), inputs[2].dims()])?;
+        let group = self.heads / self.shared_heads;
+        let shared = |xs: Tensor| {
+            if group == 1 {
+                return Ok(xs);
+            }
+            let (b, heads, length, width) = xs.dims4()?;
+            let xs = xs.unsqueeze(2)?.broadcast_as((b, heads, group, length, width))?;
+            xs.contiguous()?.reshape((b, heads * group, length, width))
+        };
+        let q = split(&inputs[0], &self.queries, self.heads)?;
+        let k = shared(split(&inputs[1], &self.keys, self.shared_heads)?)?;
+        let v = shared(split(&inputs[2], &self.keys, self.shared_heads)?)?;
+        let scores = (q.matmul(&k.t()?)? * self.scale)?;
+        // few bits would overflow
+        let scores = wide(&scores)?;
+        let scores = match self.mask(&scores)? {
+            Some(mask) => scores.broadcast_add(&mask)?,
+            None => scores,
+        };
+        // What is subtracted cancels, so that it needs no gradient.
+        let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+        Ok([q, k, v, weights])
+    }
+}
+
+/// In f32 where there would be fewer bits.
+fn wide(xs: &Tensor) -> Result<Tensor> {
+    if xs.dtype() == DType::F64 { Ok(xs.clone()) } else { xs.to_dtype(DType::F32) }
+}
+
+/// Whether sequences are of one length, so that nothing pads them.
+fn is_even(sequences: &Sequences) -> bool {
+    sequences.ranges().all(|range| range.len() == sequences.longest())
+}
+
+/// `(tokens, heads * width) -> (b, heads, length, width)`, sequences padded to one length with anything.
+fn split(xs: &Tensor, sequences: &Sequences, heads: usize) -> Result<Tensor> {
+    let (b, longest) = (sequences.count(), sequences.longest());
+    let mut xs = xs.contiguous()?;
+    if !is_even(sequences) {
+        let padded = |range: Range<usize>| {
+            let pads = longest - range.len();
+            range.map(|row| row as u32).chain(std::iter::repeat_n(0, pads))
+        };
+        let rows: Vec<u32> = sequences.ranges().flat_map(padded).collect();
+        xs = xs.index_select(&Tensor::new(rows, xs.device())?, 0)?;
+    }
+    xs.reshape((b, longest, heads, ()))?.transpose(1, 2)?.contiguous()
+}
+
+/// The other way, without what pads.
+fn join(xs: &Tensor, sequences: &Sequences) -> Result<Tensor> {
+    let (b, heads, longest, width) = xs.dims4()?;
+    let xs = xs.transpose(1, 2)?.contiguous()?.reshape((b * longest, heads * width))?;
+    if is_even(sequences) {
+        return Ok(xs);
+    }
+    let rows: Vec<u32> = (sequences.ranges().enumerate())
+        .flat_map(|(index, range)| (0..range.len()).map(move |row| (index * longest + row) as u32))
+        .collect();
+    xs.index_select(&Tensor::new(rows, xs.device())?, 0)
 }
 
 impl Operation for Attention {
@@ -122,50 +192,49 @@ impl Operation for Attention {
     }
 
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        let shape = self.shape([inputs[0].dims(), inputs[1].dims(), inputs[2].dims()])?;
-        let (device, group) = (inputs[0].device(), self.heads / self.shared_heads);
-        let (b, longest, met) = (self.queries.count(), self.queries.longest(), self.keys.longest());
-        let (queries, _) = Self::padded(&self.queries, device)?;
-        let (keys, real) = Self::padded(&self.keys, device)?;
-        // (b, heads, length, width)
-        let split = |xs: &Tensor, rows: &Tensor, length: usize, heads: usize| {
-            let xs = xs.contiguous()?.index_select(rows, 0)?;
-            xs.reshape((b, length, heads, ()))?.transpose(1, 2)?.contiguous()
-        };
-        let shared = |xs: Tensor| {
-            let (b, heads, length, width) = xs.dims4()?;
-            let xs = xs.unsqueeze(2)?.broadcast_as((b, heads, group, length, width))?;
-            xs.contiguous()?.reshape((b, heads * group, length, width))
-        };
-        let q = split(&inputs[0], &queries, longest, self.heads)?;
-        let k = shared(split(&inputs[1], &keys, met, self.shared_heads)?)?;
-        let v = shared(split(&inputs[2], &keys, met, self.shared_heads)?)?;
-        let scores = (q.matmul(&k.t()?.contiguous()?)? * self.scale)?;
-        let mut seen = real.unsqueeze(1)?.broadcast_as((b, longest, met))?.contiguous()?;
-        if self.causal {
-            let mut allowed = vec![0u8; b * longest * met];
-            for (index, (queries, keys)) in shape.sequences.iter().enumerate() {
-                for row in 0..longest {
-                    let count = (keys.len() + row + 1).saturating_sub(queries.len()).clamp(1, met);
-                    allowed[(index * longest + row) * met..][..count].fill(1);
-                }
-            }
-            seen = (seen * Tensor::from_vec(allowed, (b, longest, met), device)?)?;
+        let [_, _, v, weights] = self.padded(inputs)?;
+        join(&weights.to_dtype(v.dtype())?.matmul(&v)?, &self.queries)
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let [q, k, v, weights] = self.padded(inputs)?;
+        let mut dy = split(gradient, &self.queries, self.heads)?;
+        if !is_even(&self.queries) {
+            // Queries that are padding have no gradient.
+            let longest = self.queries.longest();
+            let real = |range: Range<usize>| (0..longest).map(move |row| f32::from(row < range.len()));
+            let real: Vec<f32> = self.queries.ranges().flat_map(real).collect();
+            let real = Tensor::from_vec(real, (self.queries.count(), 1, longest, 1), dy.device())?;
+            dy = dy.broadcast_mul(&real.to_dtype(dy.dtype())?)?;
         }
-        // few bits would overflow
-        let scores = if scores.dtype() == DType::F64 { scores } else { scores.to_dtype(DType::F32)? };
-        let hidden = Tensor::full(f32::MIN / 2.0, scores.shape(), device)?.to_dtype(scores.dtype())?;
-        let seen = seen.unsqueeze(1)?.broadcast_as(scores.shape())?.contiguous()?;
-        let scores = seen.where_cond(&scores, &hidden)?;
-        // What is subtracted cancels, so that it needs no gradient.
-        let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
-        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?.to_dtype(v.dtype())?;
-        let ys = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?;
-        let ys = ys.reshape((b * longest, ()))?;
-        let rows: Vec<u32> = (self.queries.ranges().enumerate())
-            .flat_map(|(index, range)| (0..range.len()).map(move |row| (index * longest + row) as u32))
-            .collect();
-        ys.index_select(&Tensor::new(rows, device)?, 0)
+        // the gradient of what heads share is the sum of theirs
+        let shared =
+            |xs: Tensor| {
+                let (b, heads, length, width) = xs.dims4()?;
+                if heads == self.shared_heads {
+                    return Ok(xs);
+                }
+                xs.reshape((b, self.shared_heads, heads / self.shared_heads, length * width))?
+                    .sum(2)?
+                    .reshape((b, self.shared_heads, length, width))
+            };
+        let dv = weights.t()?.to_dtype(dy.dtype())?.matmul(&dy)?;
+        // ds = scale p (dp - sum p dp)
+        let dp = (wide(&dy.matmul(&v.t()?)?)? * &weights)?;
+        let ds = (&dp - weights.broadcast_mul(&dp.sum_keepdim(D::Minus1)?)?)?;
+        let ds = (ds * self.scale)?.to_dtype(q.dtype())?;
+        let gradients: [&dyn Fn() -> Result<Tensor>; 3] = [
+            &|| join(&ds.matmul(&k)?, &self.queries),
+            &|| join(&shared(ds.t()?.matmul(&q)?)?, &self.keys),
+            &|| join(&shared(dv.clone())?, &self.keys),
+        ];
+        gradients.iter().zip(wanted).map(|(find, wanted)| wanted.then(find).transpose()).collect()
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {

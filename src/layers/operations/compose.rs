@@ -1,8 +1,22 @@
-//! What candle's operations need around them: its convolutions take one stride, one padding and one dilation for both
-//! axes, and its rectifier has a gradient at zero.
+//! What candle's operations need around them: its rectifier has a gradient at zero, its sums read columns, and its
+//! convolutions take one stride, one padding and one dilation for both axes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `convolution` | convolutions and their gradients: as products of what the taps read, or candle's own |
+//! | `depthwise` | those whose channels are groups of their own |
+//! | `uneven` | candle's convolutions, for strides, paddings and dilations that differ by axis |
+//! | `taps` | what each element of a kernel reads of an input, and the way back |
 
-use crate::layers::Geometry;
-use candle_core::{Result, Tensor};
+mod convolution;
+mod depthwise;
+mod taps;
+mod uneven;
+
+pub(super) use convolution::{convolution, convolution_backward_input, convolution_backward_kernel};
+pub(super) use taps::{put_back, taps};
+
+use candle_core::{DType, Result, Tensor};
 
 /// `max(x, 0)`, whose gradient at zero is zero; what is no number stays none.
 pub(super) fn rectified(xs: &Tensor) -> Result<Tensor> {
@@ -10,123 +24,26 @@ pub(super) fn rectified(xs: &Tensor) -> Result<Tensor> {
     xs.le(&zeros)?.where_cond(&zeros, xs)
 }
 
-/// A convolution of any geometry, differentiable by candle on any device.
-pub(super) fn convolution(g: &Geometry, xs: &Tensor, kernel: &Tensor) -> Result<Tensor> {
-    let [kh, kw] = g.kernel;
-    let (mut stride, mut dilation) = (g.stride, g.dilation);
-    let (mut xs, mut kernel) = (xs.clone(), kernel.clone());
-    // With one tap, a dilation says nothing, and a stride only leaves rows out.
-    for (axis, taps) in [kh, kw].into_iter().enumerate() {
-        if taps == 1 {
-            dilation[axis] = dilation[1 - axis];
-        }
-    }
-    let padding = if g.padding[0] == g.padding[1] {
-        g.padding[0]
-    } else {
-        for axis in 0..2 {
-            if g.padding[axis] > 0 {
-                xs = xs.pad_with_zeros(2 + axis, g.padding[axis], g.padding[axis])?;
-            }
-        }
-        0
+/// A gradient where a rectifier's result is more than zero.
+pub(super) fn rectified_gradient(ys: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    ys.gt(&ys.zeros_like()?)?.where_cond(dy, &dy.zeros_like()?)
+}
+
+/// The sum over all axes but the second, in f32 at least.
+pub(super) fn sum_per_channel(xs: &Tensor) -> Result<Tensor> {
+    let (b, c) = (xs.dim(0)?, xs.dim(1)?);
+    let xs = if xs.dtype() == DType::F64 { xs.clone() } else { xs.to_dtype(DType::F32)? };
+    let sums = match xs.elem_count() == b * c {
+        true => xs.reshape((b, c))?,
+        false => xs.reshape((b, c, ()))?.sum(2)?,
     };
-    if dilation[0] != dilation[1] {
-        for (axis, step) in dilation.into_iter().enumerate() {
-            kernel = spread(&kernel, 2 + axis, step)?;
-        }
-        dilation = [1; 2];
-    }
-    if stride[0] != stride[1] {
-        if padding == 0 {
-            for (axis, taps) in [kh, kw].into_iter().enumerate() {
-                if taps == 1 && stride[axis] > 1 {
-                    xs = every(&xs, 2 + axis, stride[axis])?;
-                    stride[axis] = 1;
-                }
-            }
-        }
-        if kh == 1 && stride[0] == 1 && padding == 0 {
-            return along_width(&xs, &kernel, stride[1], dilation[1], g.groups);
-        }
-        if kw == 1 && stride[1] == 1 && padding == 0 {
-            let ys = along_width(&xs.t()?, &kernel.t()?, stride[0], dilation[0], g.groups)?;
-            return ys.t();
-        }
-    }
-    if stride[0] == stride[1] {
-        return even(&xs, &kernel, padding, stride[0], dilation[0], g.groups);
-    }
-    let ys = even(&xs, &kernel, padding, 1, dilation[0], g.groups)?;
-    every(&every(&ys, 2, stride[0])?, 3, stride[1])
+    // A product reads its rows as they lie; candle's sum would read each column.
+    Tensor::ones((1, b), sums.dtype(), sums.device())?.matmul(&sums)?.squeeze(0)
 }
 
-/// A convolution of one stride, padding and dilation.
-///
-/// Candle's gradient reads from the height alone how many rows and columns no window reaches, so the input is cut to what
-/// windows reach where the two differ.
-fn even(
-    xs: &Tensor,
-    kernel: &Tensor,
-    padding: usize,
-    stride: usize,
-    dilation: usize,
-    groups: usize,
-) -> Result<Tensor> {
-    let mut xs = xs.clone();
-    let sizes = [xs.dim(2)?, xs.dim(3)?];
-    let mut unreached = [0; 2];
-    for axis in 0..2 {
-        let span = dilation * (kernel.dim(2 + axis)? - 1) + 1;
-        unreached[axis] = (sizes[axis] + 2 * padding - span) % stride;
-    }
-    let padding = if unreached[0] == unreached[1] && unreached[0] <= sizes[0] {
-        padding
-    } else {
-        for axis in 0..2 {
-            let reached = sizes[axis] + 2 * padding - unreached[axis];
-            xs = xs.pad_with_zeros(2 + axis, padding, padding)?.narrow(2 + axis, 0, reached)?;
-        }
-        0
-    };
-    xs.contiguous()?.conv2d(&kernel.contiguous()?, padding, stride, dilation, groups)
-}
-
-/// A `1 x k` convolution of stride 1 down, as one over pictures of a row each, which the stride down leaves alone.
-///
-/// Candle's own one-dimensional convolutions have wrong gradients on the CPU, so these have two axes.
-fn along_width(
-    xs: &Tensor,
-    kernel: &Tensor,
-    stride: usize,
-    dilation: usize,
-    groups: usize,
-) -> Result<Tensor> {
-    let (b, c, h, w) = xs.dims4()?;
-    // (b, c, h, w) -> (b h, c, 1, w) -> (b h, o, 1, w') -> (b, o, h, w')
-    let rows = xs.transpose(1, 2)?.contiguous()?.reshape((b * h, c, 1, w))?;
-    let ys = even(&rows, kernel, 0, stride, dilation, groups)?;
-    let (_, o, _, width) = ys.dims4()?;
-    ys.reshape((b, h, o, width))?.transpose(1, 2)?.contiguous()
-}
-
-/// Every `step`-th element of an axis, from the first.
-pub(super) fn every(xs: &Tensor, axis: usize, step: usize) -> Result<Tensor> {
-    if step == 1 {
-        return Ok(xs.clone());
-    }
-    let indices: Vec<u32> = (0..xs.dim(axis)? as u32).step_by(step).collect();
-    xs.contiguous()?.index_select(&Tensor::new(indices, xs.device())?, axis)
-}
-
-/// Puts `step - 1` zeros between the elements of an axis.
-fn spread(kernel: &Tensor, axis: usize, step: usize) -> Result<Tensor> {
-    let taps = kernel.dim(axis)?;
-    if step == 1 || taps == 1 {
-        return Ok(kernel.clone());
-    }
-    let mut shape = kernel.dims().to_vec();
-    shape[axis] = taps * step;
-    let spread = kernel.unsqueeze(axis + 1)?.pad_with_zeros(axis + 1, 0, step - 1)?.reshape(shape)?;
-    spread.narrow(axis, 0, (taps - 1) * step + 1)
+/// The sum over samples of `(b, ...)`.
+fn sum_samples(xs: &Tensor) -> Result<Tensor> {
+    let b = xs.dim(0)?;
+    let rows = xs.reshape((b, ()))?;
+    Tensor::ones((1, b), xs.dtype(), xs.device())?.matmul(&rows)?.reshape(&xs.dims()[1..])
 }

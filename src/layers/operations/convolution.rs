@@ -1,4 +1,5 @@
 use super::compose;
+use crate::layers::operation::gradients_by_candle;
 use crate::layers::{Geometry, Operation, View, kernels};
 use candle_core::{Result, Tensor};
 
@@ -97,6 +98,25 @@ impl Operation for Convolution {
             found.push(wanted.then(|| kernels::sum_per_channel([b, o, h * w], gradient.data)));
         }
         Ok(found)
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let geometry = self.geometry(inputs[0].dims(), inputs[1].dims())?;
+        if geometry.groups > 1 && !geometry.is_depthwise() {
+            return gradients_by_candle(|inputs| self.compose(inputs), inputs, gradient, wanted);
+        }
+        let gradients: [&dyn Fn() -> Result<Tensor>; 3] = [
+            &|| compose::convolution_backward_input(&geometry, gradient, &inputs[1]),
+            &|| compose::convolution_backward_kernel(&geometry, &inputs[0], gradient),
+            &|| compose::sum_per_channel(gradient),
+        ];
+        gradients.iter().zip(wanted).map(|(find, wanted)| wanted.then(find).transpose()).collect()
     }
 
     fn multiply_adds(&self, inputs: &[&[usize]]) -> u64 {

@@ -59,6 +59,16 @@ impl Operation for Dropout {
     fn needs(&self) -> Needs {
         Needs { inputs: false, output: false }
     }
+
+    fn compose_backward(
+        &self,
+        _inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.compose(std::slice::from_ref(gradient))?)])
+    }
 }
 
 /// Dropout at every place of a computation, each with draws of its own.

@@ -1,4 +1,4 @@
-use super::SmoothActivation;
+use super::{SmoothActivation, compose};
 use crate::layers::kernels::{self, Finish};
 use crate::layers::{Operation, View};
 use candle_core::{Result, Tensor, bail};
@@ -109,6 +109,25 @@ impl Operation for Product {
             found.push(wanted.then(|| kernels::sum_rows(out, dy)));
         }
         Ok(found)
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let [rows, inner, out] = self.sizes(inputs[0].dims(), inputs[1].dims())?;
+        let xs = inputs[0].reshape((rows, inner))?;
+        let dy = gradient.reshape((rows, out))?;
+        let weight = if self.transposed { inputs[1].t()? } else { inputs[1].clone() };
+        let gradients: [&dyn Fn() -> Result<Tensor>; 3] = [
+            &|| dy.matmul(&weight)?.reshape(inputs[0].shape()),
+            &|| if self.transposed { xs.t()?.matmul(&dy) } else { dy.t()?.matmul(&xs) },
+            &|| compose::sum_per_channel(&dy),
+        ];
+        gradients.iter().zip(wanted).map(|(find, wanted)| wanted.then(find).transpose()).collect()
     }
 
     fn multiply_adds(&self, inputs: &[&[usize]]) -> u64 {

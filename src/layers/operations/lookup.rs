@@ -33,7 +33,8 @@ impl Operation for Lookup {
     }
 
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        let rows = inputs[0].index_select(&self.indices.flatten_all()?, 0)?;
+        let indices = self.indices.to_device(inputs[0].device())?.flatten_all()?;
+        let rows = inputs[0].index_select(&indices, 0)?;
         rows.reshape(self.shape(inputs[0].dim(1)?))
     }
 
@@ -65,5 +66,36 @@ impl Operation for Lookup {
             }
         }
         Ok(vec![Some(found)])
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        // Rows that were looked up, by what each has become: (u, t) (t, d) -> (u, d). Candle's own sums over rows that may be
+        // the same run one after the other.
+        let (rows, _) = inputs[0].dims2()?;
+        let positions = self.positions(rows)?;
+        let mut places = vec![u32::MAX; rows];
+        let mut looked_up = Vec::new();
+        for &position in &positions {
+            if places[position] == u32::MAX {
+                places[position] = looked_up.len() as u32;
+                looked_up.push(position as u32);
+            }
+        }
+        let device = gradient.device();
+        let column = Tensor::new(looked_up, device)?.unsqueeze(1)?;
+        let count = column.dim(0)?;
+        let of_token: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
+        let is_of = column.broadcast_eq(&Tensor::new(of_token, device)?.unsqueeze(0)?)?;
+        let dy = gradient.reshape((positions.len(), ()))?;
+        let sums = is_of.to_dtype(dy.dtype())?.matmul(&dy)?.pad_with_zeros(0, 0, 1)?;
+        // all others are the row of zeros after them
+        let places: Vec<u32> = places.into_iter().map(|place| place.min(count as u32)).collect();
+        Ok(vec![Some(sums.index_select(&Tensor::new(places, device)?, 0)?)])
     }
 }

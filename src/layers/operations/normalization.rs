@@ -1,7 +1,7 @@
 use super::compose;
 use crate::layers::operation::Needs;
 use crate::layers::{Operation, View, kernels};
-use candle_core::{D, Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use std::sync::OnceLock;
 
 /// Batch normalization with a batch's own statistics, what is added to it, and its rectifier, in one step.
@@ -79,17 +79,16 @@ impl Operation for Normalization {
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let shape = inputs[0].dims();
         let [b, c, positions] = planes(shape)?;
+        let per_channel = |xs: &Tensor| xs.reshape((1, c, 1));
+        let count = (b * positions) as f64;
         let xs = inputs[0].reshape((b, c, positions))?;
-        // (b, c, p) -> (c, b p)
-        let rows = xs.transpose(0, 1)?.reshape((c, b * positions))?;
-        let mean = rows.mean_keepdim(D::Minus1)?;
-        let centered = rows.broadcast_sub(&mean)?;
-        let variance = centered.sqr()?.mean_keepdim(D::Minus1)?;
-        self.keep(mean.detach().flatten_all()?, variance.detach().flatten_all()?)?;
-        let normalized = centered.broadcast_div(&(variance + self.epsilon)?.sqrt()?)?;
-        let scaled = normalized.broadcast_mul(&inputs[1].reshape((c, 1))?)?;
-        let shifted = scaled.broadcast_add(&inputs[2].reshape((c, 1))?)?;
-        let ys = shifted.reshape((c, b, positions))?.transpose(0, 1)?.reshape(shape)?;
+        let mean = (compose::sum_per_channel(&xs)? / count)?;
+        let centered = xs.broadcast_sub(&per_channel(&mean)?)?;
+        let variance = (compose::sum_per_channel(&centered.sqr()?)? / count)?;
+        self.keep(mean.detach(), variance.detach())?;
+        let scale = (&inputs[1] / (variance + self.epsilon)?.sqrt()?)?;
+        let scaled = centered.broadcast_mul(&per_channel(&scale)?)?;
+        let ys = scaled.broadcast_add(&per_channel(&inputs[2])?)?.reshape(shape)?;
         let ys = match inputs.get(3) {
             Some(residual) => (ys + residual)?,
             None => ys,
@@ -141,6 +140,39 @@ impl Operation for Normalization {
             all.push(found.dresidual);
         }
         Ok(all)
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let Some([mean, variance]) = self.statistics.get() else {
+            bail!("a normalization runs backwards after it ran forwards");
+        };
+        let shape @ [b, c, positions] = planes(inputs[0].dims())?;
+        let per_channel = |xs: &Tensor| xs.reshape((1, c, 1));
+        let count = (b * positions) as f64;
+        let dy = if self.relu { compose::rectified_gradient(output, gradient)? } else { gradient.clone() };
+        let dy_planes = dy.reshape(&shape)?;
+        let centered = inputs[0].reshape(&shape)?.broadcast_sub(&per_channel(mean)?)?;
+        let inverse = (variance + self.epsilon)?.sqrt()?.recip()?;
+        let dshift = compose::sum_per_channel(&dy_planes)?;
+        let dscale = (compose::sum_per_channel(&(&dy_planes * &centered)?)? * &inverse)?;
+        // dx = a (dy - mean(dy) - y mean(dy y)), where y = (x - mean) / deviation and a = scale / deviation
+        let a = (&inputs[1] * &inverse)?;
+        let along = ((&a * &inverse)? * (&dscale / count)?)?;
+        let still = (&a * (&dshift / count)?)?;
+        let dx =
+            (dy_planes.broadcast_mul(&per_channel(&a)?)? - centered.broadcast_mul(&per_channel(&along)?)?)?;
+        let dx = dx.broadcast_sub(&per_channel(&still)?)?.reshape(inputs[0].shape())?;
+        let mut found = vec![Some(dx), Some(dscale), Some(dshift)];
+        if let Some(&wanted) = wanted.get(3) {
+            found.push(wanted.then_some(dy));
+        }
+        Ok(found)
     }
 
     fn needs(&self) -> Needs {

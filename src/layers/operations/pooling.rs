@@ -1,7 +1,7 @@
 use super::compose;
 use crate::layers::operation::Needs;
 use crate::layers::{Geometry, Operation, View, kernels};
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
 use std::sync::OnceLock;
 
 /// The mean of each channel over its positions: `(b, c, ...) -> (b, c)`.
@@ -67,16 +67,11 @@ impl MaxPool {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         Geometry::new(shape, &[channels, 1, self.size, self.size], stride, padding, [1; 2], channels)
     }
-}
 
-impl Operation for MaxPool {
-    fn name(&self) -> &'static str {
-        "max pool"
-    }
-
-    fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        let g = self.geometry(inputs[0].dims())?;
-        let mut xs = inputs[0].clone();
+    /// Each window's elements, `(b, c, h', w', size^2)`.
+    fn taps(&self, xs: &Tensor) -> Result<Tensor> {
+        let g = self.geometry(xs.dims())?;
+        let mut xs = xs.clone();
         if self.padding > 0 {
             for axis in [2, 3] {
                 let mut edge = xs.dims().to_vec();
@@ -87,18 +82,42 @@ impl Operation for MaxPool {
         }
         // Candle's own pooling has no padding, and a gradient only for windows that do not overlap: each tap is a tensor
         // here, and the largest is picked from them.
-        let mut taps = Vec::with_capacity(self.size * self.size);
-        for y in 0..self.size {
-            let rows = xs.narrow(2, y, (g.output[0] - 1) * self.stride + 1)?;
-            let rows = compose::every(&rows, 2, self.stride)?;
-            for x in 0..self.size {
-                let tap = rows.narrow(3, x, (g.output[1] - 1) * self.stride + 1)?;
-                taps.push(compose::every(&tap, 3, self.stride)?);
-            }
-        }
-        let taps = Tensor::stack(&taps, D::Minus1)?;
-        let largest = taps.detach().argmax_keepdim(D::Minus1)?;
-        taps.contiguous()?.gather(&largest, D::Minus1)?.squeeze(D::Minus1)
+        Tensor::stack(&compose::taps(&g, &xs)?, D::Minus1)?.contiguous()
+    }
+}
+
+/// Where the last axis has its largest element, the first where several are: on a GPU candle takes any of them.
+fn first_largest(taps: &Tensor) -> Result<Tensor> {
+    let count = taps.dim(D::Minus1)?;
+    let order: Vec<f32> = (1..=count).rev().map(|place| place as f32).collect();
+    let is_largest = taps.broadcast_eq(&taps.max_keepdim(D::Minus1)?)?.to_dtype(DType::F32)?;
+    is_largest.broadcast_mul(&Tensor::new(order, taps.device())?)?.argmax_keepdim(D::Minus1)
+}
+
+impl Operation for MaxPool {
+    fn name(&self) -> &'static str {
+        "max pool"
+    }
+
+    fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
+        let taps = self.taps(&inputs[0])?;
+        let largest = first_largest(&taps.detach())?;
+        taps.gather(&largest, D::Minus1)?.squeeze(D::Minus1)
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let g = self.geometry(inputs[0].dims())?;
+        let largest = first_largest(&self.taps(&inputs[0])?)?.squeeze(D::Minus1)?;
+        let zeros = gradient.zeros_like()?;
+        let parts = 0..self.size * self.size;
+        let part = |tap: usize| largest.eq(tap as u32)?.where_cond(gradient, &zeros);
+        Ok(vec![Some(compose::put_back(&g, parts.map(part))?)])
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {

@@ -1,3 +1,4 @@
+use super::compose;
 use crate::layers::kernels::RowNorm;
 use crate::layers::{Operation, View};
 use candle_core::{D, Result, Tensor, bail};
@@ -81,5 +82,33 @@ impl Operation for RowNormalization {
     ) -> Result<Vec<Option<Vec<f32>>>> {
         let found = self.norm.backward(inputs[0].data, inputs[1].data, gradient.data);
         Ok(wanted.iter().zip(found).map(|(wanted, found)| wanted.then_some(found)).collect())
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let mean = |xs: &Tensor| xs.mean_keepdim(D::Minus1);
+        let mut xs = inputs[0].clone();
+        if self.norm.centered {
+            xs = xs.broadcast_sub(&mean(&xs)?)?;
+        }
+        let inverse = (mean(&xs.sqr()?)? + f64::from(self.norm.epsilon))?.sqrt()?.recip()?;
+        let ys = xs.broadcast_mul(&inverse)?;
+        // dx = (g - mean(g) - y mean(g y)) / deviation, where g is the gradient of y; without the first mean where none was subtracted
+        let g = gradient.broadcast_mul(&inputs[1])?;
+        let mut dx = (&g - ys.broadcast_mul(&mean(&(&g * &ys)?)?)?)?;
+        if self.norm.centered {
+            dx = dx.broadcast_sub(&mean(&g)?)?;
+        }
+        let rows = |xs: &Tensor| compose::sum_per_channel(&xs.flatten_to(D::Minus2)?);
+        let mut found = vec![Some(dx.broadcast_mul(&inverse)?), Some(rows(&(gradient * ys)?)?)];
+        if wanted.len() > 2 {
+            found.push(Some(rows(gradient)?));
+        }
+        Ok(found)
     }
 }

@@ -42,4 +42,14 @@ impl Operation for Scale {
     fn needs(&self) -> Needs {
         Needs { inputs: false, output: false }
     }
+
+    fn compose_backward(
+        &self,
+        _inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some((gradient * self.0)?)])
+    }
 }

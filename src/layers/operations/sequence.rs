@@ -21,6 +21,17 @@ impl SequenceMean {
             _ => bail!("sequences of {} tokens, found {shape:?}", self.sequences.tokens()),
         }
     }
+
+    /// The matrix that makes means of rows, `(sequences, tokens)`, of their element type and on their device.
+    fn averages(&self, rows: &Tensor) -> Result<Tensor> {
+        let (count, tokens) = (self.sequences.count(), self.sequences.tokens());
+        let mut averages = vec![0.0; count * tokens];
+        for (range, row) in self.sequences.ranges().zip(averages.chunks_exact_mut(tokens.max(1))) {
+            let part = 1.0 / range.len() as f64;
+            row[range].fill(part);
+        }
+        Tensor::from_vec(averages, (count, tokens), rows.device())?.to_dtype(rows.dtype())
+    }
 }
 
 impl Operation for SequenceMean {
@@ -34,9 +45,17 @@ impl Operation for SequenceMean {
 
     fn compose(&self, inputs: &[Tensor]) -> Result<Tensor> {
         self.width(inputs[0].dims())?;
-        let mean =
-            |range: std::ops::Range<usize>| inputs[0].narrow(0, range.start, range.len())?.mean_keepdim(0);
-        Tensor::cat(&self.sequences.ranges().map(mean).collect::<Result<Vec<_>>>()?, 0)
+        self.averages(&inputs[0])?.matmul(&inputs[0])
+    }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.averages(&inputs[0])?.t()?.matmul(gradient)?)])
     }
 
     fn forward(&self, inputs: &[View<'_>]) -> Result<(Vec<f32>, Vec<usize>)> {

@@ -43,6 +43,16 @@ impl Operation for Reshape {
     fn needs(&self) -> Needs {
         Needs { inputs: false, output: false }
     }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        _wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gradient.reshape(inputs[0].shape())?)])
+    }
 }
 
 /// Every second row and column, and channels of zeros on both sides: a shortcut without parameters.

@@ -124,6 +124,17 @@ impl Operation for Multiply {
             wanted[1].then(|| products(inputs[0].data, gradient.data)),
         ])
     }
+
+    fn compose_backward(
+        &self,
+        inputs: &[Tensor],
+        _output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let products = inputs.iter().rev().map(|other| other * gradient);
+        products.zip(wanted).map(|(found, wanted)| wanted.then_some(found).transpose()).collect()
+    }
 }
 
 fn products(a: &[f32], b: &[f32]) -> Vec<f32> {

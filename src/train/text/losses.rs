@@ -186,7 +186,7 @@ mod tests {
                 let gradient = gradients.get(&x).unwrap().to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
                 Ok((value, gradient))
             };
-            let (loops, by_loops) = found(Tape::training(&Device::Cpu), DType::F32)?;
+            let (loops, by_loops) = found(Tape::training(), DType::F32)?;
             let (composed, by_candle) = found(Tape::candle(), DType::F64)?;
             assert!((loops - composed).abs() < 1e-6, "{operation:?}: {loops} {composed}");
             for (one, other) in by_loops.iter().zip(&by_candle) {
