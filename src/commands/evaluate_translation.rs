@@ -1,6 +1,6 @@
-use super::{CommandError, DeviceName};
 use super::text_networks::translation_config;
 use super::text_samples::translation_pairs;
+use super::{CommandError, DeviceName};
 use crate::checkpoint::{Checkpoint, Source};
 use crate::data::{ParallelSource, TextTokenizer};
 use crate::layers::{Builder, Execution, State, Tape, keep_freed_memory};

@@ -85,9 +85,8 @@ pub(super) fn gradients_by_candle(
     gradient: &Tensor,
     wanted: &[bool],
 ) -> Result<Vec<Option<Tensor>>> {
-    let root = |(input, &wanted): (&Tensor, &bool)| match wanted {
-        true => Ok(Var::from_tensor(input)?.into_inner()),
-        false => Ok(input.detach()),
+    let root = |(input, &wanted): (&Tensor, &bool)| {
+        if wanted { Ok(Var::from_tensor(input)?.into_inner()) } else { Ok(input.detach()) }
     };
     let roots: Vec<Tensor> = inputs.iter().zip(wanted).map(root).collect::<Result<_>>()?;
     let mut store = (compose(&roots)? * gradient)?.sum_all()?.backward()?;

@@ -268,7 +268,7 @@ impl Tape {
                 };
                 let tensors: Vec<Tensor> = inputs.iter().map(cast).collect::<Result<_>>()?;
                 let tensor = operation.compose(&tensors)?;
-                self.record(operation, inputs, tensors, tensor, false)
+                Ok(self.record(operation, inputs, tensors, tensor, false))
             }
         }
     }
@@ -279,7 +279,7 @@ impl Tape {
             inputs.iter().map(|node| node.tensor.contiguous()).collect::<Result<_>>()?;
         let (data, shape) = with_views(&tensors, |views| operation.forward(views))?;
         let tensor = Tensor::from_vec(data, shape, tensors[0].device())?;
-        self.record(operation, inputs, tensors, tensor, true)
+        Ok(self.record(operation, inputs, tensors, tensor, true))
     }
 
     /// Keeps what the gradient of an operation needs, where it is recorded: the inputs as it was applied to, and the output.
@@ -290,11 +290,11 @@ impl Tape {
         tensors: Vec<Tensor>,
         tensor: Tensor,
         looped: bool,
-    ) -> Result<Node> {
-        let Mode::Record(record) = &self.mode else { return Ok(Node { tensor, slot: None }) };
+    ) -> Node {
+        let Mode::Record(record) = &self.mode else { return Node { tensor, slot: None } };
         let mut record = record.borrow_mut();
         if !record.frozen && inputs.iter().all(|node| node.slot.is_none()) {
-            return Ok(Node { tensor, slot: None });
+            return Node { tensor, slot: None };
         }
         let slot = record.slots;
         record.slots += 1;
@@ -308,7 +308,7 @@ impl Tape {
         let inputs = inputs.iter().zip(tensors).map(kept).collect();
         let output = needs.output.then(|| tensor.clone());
         record.steps.push(Step { operation, inputs, output, slot, looped, watched: None });
-        Ok(Node { tensor, slot: Some(slot) })
+        Node { tensor, slot: Some(slot) }
     }
 
     /// Runs the computation backwards from a scalar.

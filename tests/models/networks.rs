@@ -35,7 +35,7 @@ const NARROW: Allowed = Allowed { outputs: 1e-4, gradients: 0.1 };
 fn computes_what_torch_computes(name: &str) -> Result<()> {
     let network = recorded().into_iter().find(|recorded| recorded.name == name).unwrap();
     compare(&network, DType::F64, Tape::candle, &WIDE)?;
-    compare(&network, DType::F32, || Tape::training(), &NARROW)
+    compare(&network, DType::F32, Tape::training, &NARROW)
 }
 
 fn compare(network: &Recorded, dtype: DType, tape: fn() -> Tape, allowed: &Allowed) -> Result<()> {

@@ -33,10 +33,8 @@ pub(super) fn rectified_gradient(ys: &Tensor, dy: &Tensor) -> Result<Tensor> {
 pub(super) fn sum_per_channel(xs: &Tensor) -> Result<Tensor> {
     let (b, c) = (xs.dim(0)?, xs.dim(1)?);
     let xs = if xs.dtype() == DType::F64 { xs.clone() } else { xs.to_dtype(DType::F32)? };
-    let sums = match xs.elem_count() == b * c {
-        true => xs.reshape((b, c))?,
-        false => xs.reshape((b, c, ()))?.sum(2)?,
-    };
+    let is_flat = xs.elem_count() == b * c;
+    let sums = if is_flat { xs.reshape((b, c))? } else { xs.reshape((b, c, ()))?.sum(2)? };
     // A product reads its rows as they lie; candle's sum would read each column.
     Tensor::ones((1, b), sums.dtype(), sums.device())?.matmul(&sums)?.squeeze(0)
 }

@@ -15,7 +15,7 @@ use std::fmt;
 const FRESH_DEVIATION: f64 = 0.02;
 
 /// A network's computation on tokens.
-pub(super) trait TextModel: fmt::Debug {
+pub(super) trait TextModel: fmt::Debug + Send + Sync {
     /// The last hidden states, `(tokens, d)`.
     fn hidden(&self, tape: &Tape, tokens: &Tokens, keep: Option<&mut KeyValues>) -> Result<Node>;
 

@@ -1,3 +1,4 @@
+use super::batches::each_batch;
 use super::lessons::{TextBatch, TextTargets};
 use super::masking::Masking;
 use crate::data::random::Stream;
@@ -70,14 +71,14 @@ pub struct PerplexityEvaluation {
 pub fn embed(
     network: &TextNetwork,
     sequences: &[Vec<u32>],
-    mut seen: impl FnMut(usize),
+    seen: impl FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
+    let embed = |tokens: &Tokens| {
+        let found = network.embeddings(&Tape::inference(), tokens)?;
+        found.tensor().to_device(&Device::Cpu)?.to_vec2::<f32>()
+    };
     let mut vectors = vec![Vec::new(); sequences.len()];
-    for batch in token_batches(sequences) {
-        let tokens = Tokens::new(&batch.iter().map(|&index| sequences[index].clone()).collect::<Vec<_>>())?;
-        let found = network.embeddings(&Tape::inference(), &tokens)?;
-        let found = found.tensor().to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-        seen(batch.len());
+    for (batch, found) in each_batch(network.parameters(), sequences, embed, seen)? {
         for (index, vector) in batch.into_iter().zip(found) {
             vectors[index] = vector;
         }
@@ -132,20 +133,17 @@ pub fn evaluate_classes(
     network: &TextNetwork,
     sequences: &[Vec<u32>],
     labels: &[u32],
-    mut seen: impl FnMut(usize),
+    seen: impl FnMut(usize),
 ) -> Result<ClassEvaluation> {
     let start = Instant::now();
     if sequences.len() != labels.len() || labels.is_empty() {
         bail!("{} labels for {} sequences", labels.len(), sequences.len());
     }
+    let logits = |tokens: &Tokens| Ok(network.class_logits(&Tape::inference(), tokens)?.tensor().clone());
     let mut sums = Sums::default();
-    for batch in token_batches(sequences) {
-        let tokens = Tokens::new(&batch.iter().map(|&index| sequences[index].clone()).collect::<Vec<_>>())?;
-        let tape = Tape::inference();
-        let logits = network.class_logits(&tape, &tokens)?;
+    for (batch, logits) in each_batch(network.parameters(), sequences, logits, seen)? {
         let labels: Vec<u32> = batch.iter().map(|&index| labels[index]).collect();
-        sums.add(logits.tensor(), &labels)?;
-        seen(batch.len());
+        sums.add(&logits, &labels)?;
     }
     Ok(ClassEvaluation {
         accuracy: sums.accuracy(),

@@ -1,5 +1,6 @@
 //! Training of networks for text: what they learn from, losses of their own, and what is measured of them.
 
+mod batches;
 mod evaluation;
 mod learner;
 mod lessons;

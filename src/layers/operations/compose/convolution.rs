@@ -31,9 +31,9 @@ pub(in super::super) fn convolution_backward_input(
     // As many rows as windows reach, and those that none reaches.
     let spread = |xs: Tensor| -> Result<Tensor> {
         let mut xs = xs;
-        for axis in 0..2 {
+        for (axis, span) in span.into_iter().enumerate() {
             let reached = (g.output[axis] - 1) * g.stride[axis] + 1;
-            let unreached = g.input[axis] + 2 * g.padding[axis] - span[axis] - reached;
+            let unreached = g.input[axis] + 2 * g.padding[axis] - span - reached;
             xs = spread(&xs, 2 + axis, g.stride[axis])?.pad_with_zeros(2 + axis, 0, unreached)?;
         }
         Ok(xs)
