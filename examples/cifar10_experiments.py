@@ -14,11 +14,11 @@ leaves out weights by magnitude instead, to as many parameters. `ablation` train
 (SI) and with weight decay on the factors or Frobenius decay on their product (FD). `overcomplete` trains the plain network, three factors of full
 rank (deep) and two factors of three times the full rank (wide), collapsed at the end. `formats` compresses ResNet-56 to a half and a quarter of
 its layers' parameters by every format, of matrices and of tensors, and by the best of each layer; `wide` trains a wide ResNet from scratch with
-1.667 % and 6.667 % of its layers' parameters, as matrices and as tensors, with and without SI and FD. After Khodak, Tenenholtz, Mackey, Fusi, ICLR 2021.
+1.667 % and 6.667 % of its layers' parameters, as matrices and as tensors, with and without SI and FD, on 20,000 pictures, and times their steps. After Khodak, Tenenholtz, Mackey, Fusi, ICLR 2021.
 
 DIR of --data holds the six files of CIFAR-10's binary version. Every run is a folder in DIR of --out; a run that was interrupted goes on where it
 was. What each run measured is kept in the file of --results, docs/cifar10.json as this project keeps it: a run that stands there is not repeated,
-so that `--results mine.json` begins anew. `--jobs 2` runs two at a time, each on its part of the cores; the results don't depend on that.
+so that `--results mine.json` begins anew. `--jobs 2` runs two at a time, each on its part of the cores; the results don't depend on that, but times do: `--only 'timing-*'` with one job.
 Tables are printed as Markdown from whatever was measured; curves go beside the results. Needs Python 3.9 and nothing else.
 """
 
@@ -120,8 +120,8 @@ def formats(options: argparse.Namespace) -> list[Run]:
 def wide(options: argparse.Namespace) -> list[Run]:
     runs = []
     arch = ("train", "--arch", "wrn-16-2")
-    # fifty steps, to be timed with nothing beside them
-    timed = ("--epochs", "1", "--train-limit", "6400", "--test-limit", "128")
+    # a hundred steps, to be timed with nothing beside them
+    timed = ("--epochs", "1", "--train-limit", "12800", "--test-limit", "128")
     runs.append(Run("dense", "timing-dense", (*arch, *timed), {TIMED: TIMING}))
     for seed in range(options.seeds or 1):
         common = ("--train-limit", "20000", "--epochs", str(options.epochs or 4), "--seed", str(seed))

@@ -71,7 +71,7 @@ class Results:
             sys.exit(f"{experiment}/{run.name} stands in {self.path} with other arguments: {' '.join(found['arguments'])}")
         return found
 
-    def add(self, experiment: str, run: Run, report: dict, step_ms: float | None) -> None:
+    def add(self, experiment: str, run: Run, report: dict, timing: dict[str, float | None]) -> None:
         """Keeps what a run's report says: its arguments, its size, and for every epoch losses, accuracies and means over layers."""
         epochs = [
             {name: shortened(epoch[name]) for name in MEASURES}
@@ -79,7 +79,7 @@ class Results:
             | means(epoch["layers"])
             for epoch in report["epochs"]
         ]
-        measured = {"arguments": list(run.arguments), "parameters": report["totals"]["parameters"], TIMING: step_ms, "epochs": epochs}
+        measured = {"arguments": list(run.arguments), "parameters": report["totals"]["parameters"], **timing, "epochs": epochs}
         with self.lock:
             # another series may have added its own since
             self.runs = self.read() | {f"{experiment}/{run.name}": measured}
@@ -105,11 +105,11 @@ def shortened(value: float | None) -> float | None:
 
 
 def step_ms(folder: Path) -> float | None:
-    """The median time of a step, in milliseconds, of those between two records of a run's metrics."""
+    """The time of a step on pictures, in milliseconds: the median of what a run's records of fifty steps each say, but the first."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     batch = json.loads((folder / "report.json").read_text())["options"]["training"]["batch_size"]
     rates = [record["samples_per_sec"] for record in records if record["kind"] == "step"]
-    return 1000 * batch / statistics.median(rates) if rates else None
+    return 1000 * batch / statistics.median(rates[1:]) if len(rates) > 1 else None
 
 
 def carry_out(run: Run, experiment: Experiment, options: argparse.Namespace, results: Results) -> None:
@@ -133,7 +133,8 @@ def carry_out(run: Run, experiment: Experiment, options: argparse.Namespace, res
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")
     report = json.loads((folder / "report.json").read_text())
-    results.add(options.experiment, run, report, shortened(step_ms(folder)))
+    timing = {TIMING: shortened(step_ms(folder))} if TIMING in run.columns.values() else {}
+    results.add(options.experiment, run, report, timing)
     last = report["epochs"][-1]
     value = {**last, **last.get("scores", {})}[experiment.measure]
     print(f"{run.name}: {experiment.scale * value:.2f}", file=sys.stderr)
@@ -153,6 +154,7 @@ def table(experiment: Experiment, runs: list[Run], measured: dict[str, dict]) ->
             column: found[TIMING] if what == TIMING else experiment.scale * found["epochs"][what][experiment.measure]
             for filled, found in of_row
             for column, what in filled.items()
+            if what != TIMING or found.get(TIMING) is not None
         }
         values = [count(max(found["parameters"] for _, found in of_row))]
         values += [(f"{cells[column]:.0f}" if column == TIMED else f"{cells[column]:.2f}") if column in cells else "" for column in columns]

@@ -53,7 +53,7 @@ pub trait Operation: Debug + Send + Sync + 'static {
         gradients_by_candle(|inputs| self.compose(inputs), inputs, gradient, wanted)
     }
 
-    /// Which of inputs and output `backward` reads; the others are freed early.
+    /// Which of inputs and output `backward` reads; the others are freed early. What is composed keeps all.
     fn needs(&self) -> Needs {
         Needs { inputs: true, output: false }
     }

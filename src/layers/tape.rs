@@ -47,7 +47,8 @@ enum Mode {
 ///
 /// Candle records what happens to a variable too, and [`Tape::candle`] leaves it to that, so that layers fit into any
 /// candle model. But candle adds every gradient to a tensor of zeros, which costs more than many an operation;
-/// [`Tape::training`] keeps its own record, frees each tensor when it was read last, and costs nothing beside.
+/// [`Tape::training`] keeps its own record and costs nothing beside; through loops it frees each tensor when it was read last,
+/// what is composed keeps inputs and outputs until it was run backwards.
 ///
 /// # Determinism
 ///

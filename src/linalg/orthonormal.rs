@@ -41,6 +41,19 @@ pub(crate) fn orthonormalize_regular<T: Scalar>(team: &Team, a: &mut Mat<T>) -> 
     true
 }
 
+/// The triangle R of `A = Q R`, for a matrix with at least as many rows as columns; on this thread.
+pub(crate) fn triangle(mut a: Mat<f64>) -> Mat<f64> {
+    let (m, k) = (a.nrows(), a.ncols());
+    let block = recommended_block_size::<f64>(m, k);
+    let mut coefficients = Mat::<f64>::zeros(block, k);
+    let params = faer::prelude::default();
+    let mut memory = MemBuffer::new(qr_in_place_scratch::<f64>(m, k, block, Par::Seq, params));
+    let stack = MemStack::new(&mut memory);
+    qr_in_place(a.as_mut(), coefficients.as_mut(), Par::Seq, stack, faer::prelude::default());
+    // below it are the reflections
+    Mat::from_fn(k, k, |i, j| if i <= j { a[(i, j)] } else { 0.0 })
+}
+
 /// By reflections, which give an orthonormal basis whatever the columns are.
 fn reflect<T: Scalar>(a: &mut Mat<T>) {
     let (m, k) = (a.nrows(), a.ncols());

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exact::{exact, gram_values, values};
 use super::krylov::{krylov, krylov_pays};
-use super::product::{Team, magnitude, residual};
+use super::orthonormal::triangle;
+use super::product::{Team, magnitude, product, residual};
 use super::refine::{Triples, refine};
 use super::{LinalgError, Scalar, Spectrum, TruncatedSvd};
 
@@ -192,11 +193,12 @@ pub(crate) fn product_spectrum(
 ) -> Result<Spectrum, LinalgError> {
     require_finite(a)?;
     require_finite(b)?;
+    let team = Team::new(threads);
     if a.ncols() >= a.nrows().min(b.ncols()) {
-        return spectrum((a * b).as_ref(), threads);
+        return spectrum(product(&team, a, b).as_ref(), threads);
     }
-    let (of_a, of_b) = (a.qr(), b.transpose().qr());
-    spectrum((of_a.thin_R() * of_b.thin_R().transpose()).as_ref(), threads)
+    let (of_a, of_b) = (triangle(a.to_owned()), triangle(b.transpose().to_owned()));
+    spectrum(product(&team, of_a.as_ref(), of_b.transpose()).as_ref(), threads)
 }
 
 /// The singular values of a matrix to 1e-8 of the largest, as roots of its Gram matrix's eigenvalues: many times faster than

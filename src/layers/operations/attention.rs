@@ -1,6 +1,7 @@
+use super::compose;
 use crate::layers::kernels::AttentionShape;
 use crate::layers::{Operation, Sequences, View};
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 use std::ops::Range;
 
 /// Scaled dot-product attention of several heads, within sequences that lie behind each other.
@@ -136,7 +137,7 @@ impl Attention {
         let v = shared(split(&inputs[2], &self.keys, self.shared_heads)?)?;
         let scores = (q.matmul(&k.t()?)? * self.scale)?;
         // few bits would overflow
-        let scores = wide(&scores)?;
+        let scores = compose::wide(&scores)?;
         let scores = match self.mask(&scores)? {
             Some(mask) => scores.broadcast_add(&mask)?,
             None => scores,
@@ -148,14 +149,10 @@ impl Attention {
     }
 }
 
-/// In f32 where there would be fewer bits.
-fn wide(xs: &Tensor) -> Result<Tensor> {
-    if xs.dtype() == DType::F64 { Ok(xs.clone()) } else { xs.to_dtype(DType::F32) }
-}
-
 /// Whether sequences are of one length, so that nothing pads them.
 fn is_even(sequences: &Sequences) -> bool {
-    sequences.ranges().all(|range| range.len() == sequences.longest())
+    let longest = sequences.longest();
+    sequences.ranges().all(|range| range.len() == longest)
 }
 
 /// `(tokens, heads * width) -> (b, heads, length, width)`, sequences padded to one length with anything.
@@ -226,7 +223,7 @@ impl Operation for Attention {
             };
         let dv = weights.t()?.to_dtype(dy.dtype())?.matmul(&dy)?;
         // ds = scale p (dp - sum p dp)
-        let dp = (wide(&dy.matmul(&v.t()?)?)? * &weights)?;
+        let dp = (compose::wide(&dy.matmul(&v.t()?)?)? * &weights)?;
         let ds = (&dp - weights.broadcast_mul(&dp.sum_keepdim(D::Minus1)?)?)?;
         let ds = (ds * self.scale)?.to_dtype(q.dtype())?;
         let gradients: [&dyn Fn() -> Result<Tensor>; 3] = [

@@ -32,16 +32,28 @@ pub(super) fn rectified_gradient(ys: &Tensor, dy: &Tensor) -> Result<Tensor> {
 /// The sum over all axes but the second, in f32 at least.
 pub(super) fn sum_per_channel(xs: &Tensor) -> Result<Tensor> {
     let (b, c) = (xs.dim(0)?, xs.dim(1)?);
-    let xs = if xs.dtype() == DType::F64 { xs.clone() } else { xs.to_dtype(DType::F32)? };
+    let xs = wide(xs)?;
     let is_flat = xs.elem_count() == b * c;
     let sums = if is_flat { xs.reshape((b, c))? } else { xs.reshape((b, c, ()))?.sum(2)? };
     // A product reads its rows as they lie; candle's sum would read each column.
     Tensor::ones((1, b), sums.dtype(), sums.device())?.matmul(&sums)?.squeeze(0)
 }
 
-/// The sum over samples of `(b, ...)`.
-fn sum_samples(xs: &Tensor) -> Result<Tensor> {
-    let b = xs.dim(0)?;
-    let rows = xs.reshape((b, ()))?;
-    Tensor::ones((1, b), xs.dtype(), xs.device())?.matmul(&rows)?.reshape(&xs.dims()[1..])
+/// The inner products of rows over samples and positions, `(b, m, p)` and `(b, n, p)` -> `(m, n)`, in f32 at least.
+fn inner_products(one: &Tensor, other: &Tensor) -> Result<Tensor> {
+    let ((b, m, p), n) = (one.dims3()?, other.dim(1)?);
+    if m * n <= p * (m + n) {
+        // each sample's, and their sum
+        let products = wide(&one.matmul(&other.t()?)?)?.reshape((b, m * n))?;
+        return Tensor::ones((1, b), products.dtype(), products.device())?.matmul(&products)?.reshape((m, n));
+    }
+    // (b, m, p) -> (m, b p): there are fewer elements to bring together than products to add up
+    let [one, other] =
+        [(one, m), (other, n)].map(|(rows, count)| rows.transpose(0, 1)?.reshape((count, b * p)));
+    wide(&one?.matmul(&other?.t()?)?)
+}
+
+/// In f32 where there would be fewer bits.
+pub(super) fn wide(xs: &Tensor) -> Result<Tensor> {
+    if xs.dtype() == DType::F64 { Ok(xs.clone()) } else { xs.to_dtype(DType::F32) }
 }

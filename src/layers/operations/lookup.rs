@@ -1,6 +1,9 @@
 use crate::layers::{Operation, View};
 use candle_core::{Result, Tensor, bail};
 
+/// Rows whose gradients are summed by one product.
+const TOGETHER: usize = 4096;
+
 /// Rows of a table: `(vocabulary, d)` and indices of any shape -> `(..., d)`.
 #[derive(Clone, Debug)]
 pub struct Lookup {
@@ -90,10 +93,15 @@ impl Operation for Lookup {
         let device = gradient.device();
         let column = Tensor::new(looked_up, device)?.unsqueeze(1)?;
         let count = column.dim(0)?;
-        let of_token: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
-        let is_of = column.broadcast_eq(&Tensor::new(of_token, device)?.unsqueeze(0)?)?;
         let dy = gradient.reshape((positions.len(), ()))?;
-        let sums = is_of.to_dtype(dy.dtype())?.matmul(&dy)?.pad_with_zeros(0, 0, 1)?;
+        let mut sums = Tensor::zeros((count, dy.dim(1)?), dy.dtype(), device)?;
+        for (index, part) in positions.chunks(TOGETHER).enumerate() {
+            let of_token: Vec<u32> = part.iter().map(|&position| position as u32).collect();
+            let is_of = column.broadcast_eq(&Tensor::new(of_token, device)?.unsqueeze(0)?)?;
+            let dy = dy.narrow(0, index * TOGETHER, part.len())?;
+            sums = (sums + is_of.to_dtype(dy.dtype())?.matmul(&dy)?)?;
+        }
+        let sums = sums.pad_with_zeros(0, 0, 1)?;
         // all others are the row of zeros after them
         let places: Vec<u32> = places.into_iter().map(|place| place.min(count as u32)).collect();
         Ok(vec![Some(sums.index_select(&Tensor::new(places, device)?, 0)?)])

@@ -90,8 +90,12 @@ impl MaxPool {
 fn first_largest(taps: &Tensor) -> Result<Tensor> {
     let count = taps.dim(D::Minus1)?;
     let order: Vec<f32> = (1..=count).rev().map(|place| place as f32).collect();
+    let order = Tensor::new(order, taps.device())?;
     let is_largest = taps.broadcast_eq(&taps.max_keepdim(D::Minus1)?)?.to_dtype(DType::F32)?;
-    is_largest.broadcast_mul(&Tensor::new(order, taps.device())?)?.argmax_keepdim(D::Minus1)
+    // what is no number counts as larger than any
+    let is_none = taps.ne(taps)?.to_dtype(DType::F32)?;
+    let ranks = (is_largest.broadcast_mul(&order)? + is_none.broadcast_mul(&(&order + count as f64)?)?)?;
+    ranks.argmax_keepdim(D::Minus1)
 }
 
 impl Operation for MaxPool {

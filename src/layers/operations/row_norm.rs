@@ -104,7 +104,7 @@ impl Operation for RowNormalization {
         if self.norm.centered {
             dx = dx.broadcast_sub(&mean(&g)?)?;
         }
-        let rows = |xs: &Tensor| compose::sum_per_channel(&xs.flatten_to(D::Minus2)?);
+        let rows = |xs: &Tensor| compose::sum_per_channel(&xs.reshape(((), inputs[1].elem_count()))?);
         let mut found = vec![Some(dx.broadcast_mul(&inverse)?), Some(rows(&(gradient * ys)?)?)];
         if wanted.len() > 2 {
             found.push(Some(rows(gradient)?));

@@ -3,7 +3,7 @@
 use crate::data::{token_batches, token_batches_within};
 use crate::layers::Parameters;
 use crate::models::Tokens;
-use candle_core::{Error, Result};
+use candle_core::Result;
 use rayon::ThreadPoolBuilder;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -22,7 +22,9 @@ pub(super) fn each_batch<T: Send>(
     mut seen: impl FnMut(usize),
 ) -> Result<Vec<(Vec<usize>, T)>> {
     let on_cpu = parameters.iter().all(|(_, parameter)| parameter.var().device().is_cpu());
-    let batches = if on_cpu { token_batches_within(sequences, TOKENS) } else { token_batches(sequences) };
+    let mut batches = if on_cpu { token_batches_within(sequences, TOKENS) } else { token_batches(sequences) };
+    // The longest first, so that no thread has one to itself at the end.
+    batches.reverse();
     let found = each(
         batches.len(),
         if on_cpu { rayon::current_num_threads() } else { 1 },
@@ -44,39 +46,57 @@ fn each<T: Send>(
     work: impl Fn(usize) -> Result<T> + Sync,
     mut done: impl FnMut(usize),
 ) -> Result<Vec<T>> {
-    if threads == 1 || count < 2 * threads {
-        let one = |index| {
-            let found = work(index)?;
-            done(index);
-            Ok(found)
-        };
-        return (0..count).map(one).collect();
+    let mut found: Vec<Option<Result<T>>> = (0..count).map(|_| None).collect();
+    if threads > 1 && count >= threads.div_ceil(2) {
+        side_by_side(&mut found, threads, &work, &mut done);
     }
+    let mut all = Vec::with_capacity(count);
+    for (index, one) in found.into_iter().enumerate() {
+        all.push(match one {
+            Some(one) => one?,
+            // too few pieces, or a system without a thread to spare
+            None => {
+                let one = work(index)?;
+                done(index);
+                one
+            }
+        });
+    }
+    Ok(all)
+}
+
+/// Fills in what pieces give, as far as threads can be had and until one fails; those before it are filled in.
+fn side_by_side<T: Send>(
+    found: &mut [Option<Result<T>>],
+    threads: usize,
+    work: &(impl Fn(usize) -> Result<T> + Sync),
+    done: &mut impl FnMut(usize),
+) {
+    let count = found.len();
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
-    let mut found: Vec<Option<Result<T>>> = (0..count).map(|_| None).collect();
     thread::scope(|scope| {
         for _ in 0..threads {
-            let (sender, next, work) = (sender.clone(), &next, &work);
-            scope.spawn(move || {
-                let pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+            let Ok(pool) = ThreadPoolBuilder::new().num_threads(1).build() else { break };
+            let (sender, next) = (sender.clone(), &next);
+            let run = move || {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= count {
                         break;
                     }
-                    let found = match &pool {
-                        Ok(pool) => pool.install(|| work(index)),
-                        Err(error) => Err(Error::Msg(error.to_string())),
-                    };
-                    if found.is_err() {
+                    let one = pool.install(|| work(index));
+                    if one.is_err() {
                         next.store(count, Ordering::Relaxed);
                     }
-                    if sender.send((index, found)).is_err() {
+                    if sender.send((index, one)).is_err() {
                         break;
                     }
                 }
-            });
+            };
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
         }
         drop(sender);
         for (index, one) in receiver {
@@ -86,13 +106,12 @@ fn each<T: Send>(
             found[index] = Some(one);
         }
     });
-    // Pieces begin in order, so that what comes before a failure was run.
-    found.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Error;
 
     #[test]
     fn pieces_come_in_order_from_any_number_of_threads_and_the_first_failure_ends_them() {
@@ -105,6 +124,7 @@ mod tests {
             // loops within a piece stay on its thread
             let inner = each(23, threads, |_| Ok(rayon::current_num_threads()), |_| ()).unwrap();
             assert!(threads == 1 || inner.iter().all(|&inner| inner == 1), "{inner:?}");
+            assert_eq!(each(1, threads, |index| Ok(index), |_| ()).unwrap(), [0]);
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::taps::{inner, padded, placed, read_tap, spread, sum, tap_columns};
-use super::{depthwise, sum_samples, uneven};
+use super::{depthwise, inner_products, uneven};
 use crate::layers::Geometry;
 use candle_core::{Result, Tensor};
 
@@ -65,21 +65,19 @@ pub(in super::super) fn convolution_backward_kernel(
     let ([o, c, kh, kw], taps) = (g.kernel_shape(), g.kernel[0] * g.kernel[1]);
     match Way::of(g) {
         Way::Before => {
-            // (b, o, p) (b, p, taps c) -> (o, taps, c)
-            let products = dy.flatten_from(2)?.matmul(&tap_columns(g, xs)?.t()?)?;
-            sum_samples(&products)?
+            // (b, o, p) (b, taps c, p) -> (o, taps, c)
+            inner_products(&dy.flatten_from(2)?, &tap_columns(g, xs)?)?
                 .reshape((o, taps, c))?
                 .transpose(1, 2)?
                 .contiguous()?
                 .reshape((o, c, kh, kw))
         }
         Way::After => {
-            // (b, taps o, h w) (b, h w, c) -> (taps, o, c)
+            // (b, taps o, h w) (b, c, h w) -> (taps, o, c)
             let parts: Vec<Tensor> =
                 (0..taps).map(|tap| inner(g, &placed(g, dy, tap)?)).collect::<Result<_>>()?;
             let parts = Tensor::cat(&parts, 1)?.flatten_from(2)?;
-            let products = parts.matmul(&xs.contiguous()?.flatten_from(2)?.t()?)?;
-            sum_samples(&products)?
+            inner_products(&parts, &xs.contiguous()?.flatten_from(2)?)?
                 .reshape((taps, o, c))?
                 .permute((1, 2, 0))?
                 .contiguous()?
@@ -96,6 +94,9 @@ pub(in super::super) fn convolution_backward_kernel(
         }
     }
 }
+
+/// Taps that are read one by one: each takes a few operations of its own.
+const MOST_TAPS: usize = 9;
 
 /// How a convolution is composed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,9 +119,9 @@ impl Way {
             Self::Depthwise
         } else if g.groups > 1 {
             Self::Candle
-        } else if taps == 1 || g.in_channels * taps <= 2 * g.out_channels {
+        } else if taps == 1 || taps <= MOST_TAPS && g.in_channels * taps <= 2 * g.out_channels {
             Self::Before
-        } else if g.out_channels * taps <= g.in_channels {
+        } else if taps <= MOST_TAPS && g.out_channels * taps <= g.in_channels {
             Self::After
         } else {
             Self::Candle
