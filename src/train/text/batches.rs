@@ -52,15 +52,13 @@ fn each<T: Send>(
     }
     let mut all = Vec::with_capacity(count);
     for (index, one) in found.into_iter().enumerate() {
-        all.push(match one {
-            Some(one) => one?,
+        if let Some(one) = one {
+            all.push(one?);
+        } else {
             // too few pieces, or a system without a thread to spare
-            None => {
-                let one = work(index)?;
-                done(index);
-                one
-            }
-        });
+            all.push(work(index)?);
+            done(index);
+        }
     }
     Ok(all)
 }
@@ -124,7 +122,7 @@ mod tests {
             // loops within a piece stay on its thread
             let inner = each(23, threads, |_| Ok(rayon::current_num_threads()), |_| ()).unwrap();
             assert!(threads == 1 || inner.iter().all(|&inner| inner == 1), "{inner:?}");
-            assert_eq!(each(1, threads, |index| Ok(index), |_| ()).unwrap(), [0]);
+            assert_eq!(each(1, threads, Ok, |_| ()).unwrap(), [0]);
         }
     }
 }
