@@ -12,6 +12,16 @@ fn losses(report: &Value) -> Vec<f64> {
     epochs.iter().flat_map(of).flatten().collect()
 }
 
+/// What a report of an evaluation measured, as far as it is smooth in the weights.
+fn measures(report: &Value) -> Vec<f64> {
+    let Some(object) = report.as_object() else { return Vec::new() };
+    let of = |(name, value): (&String, &Value)| match value.as_f64() {
+        Some(value) if ["loss", "perplexity", "pearson"].contains(&name.as_str()) => vec![value],
+        _ => measures(value),
+    };
+    object.iter().flat_map(of).collect()
+}
+
 /// A command that trains on the processor, on a GPU, there again, and in bf16.
 #[track_caller]
 fn trains_alike(place: &Place, command: &[&str]) {
@@ -33,10 +43,15 @@ fn trains_alike(place: &Place, command: &[&str]) {
     assert_eq!(run("again", &["--epochs=3", "--device=cuda:0"]), gpu, "{command:?}: other losses");
     assert!(place.read("again/model.safetensors") == place.read("gpu/model.safetensors"), "{command:?}");
     near(&run("bf16", &["--epochs=3", "--device=cuda", "--bf16"]), 0.1);
-    // What it wrote is what it measured, wherever it is read.
+    // What it wrote measures the same wherever it is read.
     let data = command.iter().find(|flag| flag.starts_with("--data")).expect("data");
-    for device in ["cpu", "cuda"] {
-        place.run(["evaluate", "gpu", data, "--device", device, "--quiet"]).exits(0);
+    let [cpu, gpu] = ["cpu", "cuda"].map(|device| {
+        let arguments = ["evaluate", "gpu", data, "--device", device, "--json", "--quiet"];
+        measures(&place.run(arguments).exits(0).json())
+    });
+    assert!(!cpu.is_empty() && cpu.len() == gpu.len(), "{command:?}: {cpu:?} {gpu:?}");
+    for (cpu, gpu) in cpu.iter().zip(&gpu) {
+        assert!((gpu - cpu).abs() < 1e-3 * cpu.abs().max(1.0), "{command:?}: {gpu} for {cpu}");
     }
 }
 

@@ -117,6 +117,36 @@ fn kernels_of_networks() -> Result<()> {
     Ok(())
 }
 
+/// Where one side has few channels, compositions are products of what taps read, before it or after it.
+#[test]
+fn first_and_last_factors() -> Result<()> {
+    let first = Case { input: [2, 40, 7, 6], kernel: [5, 1, 3], padding: [0, 1], ..PLAIN };
+    let last = Case { input: [2, 3, 7, 6], kernel: [40, 3, 1], padding: [1, 0], ..PLAIN };
+    let square = Case { input: [2, 40, 7, 6], kernel: [4, 3, 3], ..PLAIN };
+    let tap = Case { input: [2, 40, 1, 2], kernel: [37, 1, 1], padding: [0, 0], ..PLAIN };
+    let cases = [
+        first,
+        Case { stride: [1, 2], ..first },
+        Case { stride: [2, 3], padding: [1, 2], dilation: [1, 2], ..first },
+        last,
+        Case { stride: [2, 1], ..last },
+        Case { stride: [3, 2], padding: [2, 1], dilation: [2, 1], ..last },
+        square,
+        Case { stride: [2, 2], padding: [0, 2], ..square },
+        // few positions for so many products
+        tap,
+        Case { input: [3, 2, 1, 3], kernel: [37, 1, 3], padding: [0, 1], ..PLAIN },
+        // every channel of its own, with strides and dilations
+        Case { input: [2, 6, 7, 9], groups: 6, stride: [2, 1], dilation: [1, 2], padding: [1, 2], ..PLAIN },
+        // more taps than are read one by one
+        Case { input: [2, 3, 8, 8], kernel: [48, 4, 4], stride: [4, 4], padding: [0, 0], ..PLAIN },
+    ];
+    for (seed, case) in (0..).zip(cases) {
+        case.check(seed)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn axes_that_differ() -> Result<()> {
     let cases = [

@@ -33,6 +33,11 @@ fn lookups() -> Result<()> {
         let make = || Arc::new(Lookup::new(&indices)) as Arc<dyn Operation>;
         check("lookup", &make, &[random(1, &[5, 4])], 3)?;
     }
+    // more of them than are summed together
+    let many: Vec<u32> = (0..9_000).map(|place| place * place % 7).collect();
+    let make =
+        || Arc::new(Lookup::new(&Tensor::new(many.as_slice(), &Device::Cpu).unwrap())) as Arc<dyn Operation>;
+    agree("many lookups", &make, &[random(1, &[8, 3])], 9_000)?;
     let beyond = Lookup::new(&Tensor::new(&[5u32], &Device::Cpu)?);
     let error = fnl::layers::Tape::inference();
     let error = error.apply(beyond, &[&error.constant(&random(1, &[5, 4]))]).unwrap_err();
@@ -142,6 +147,20 @@ fn largest_of_windows() -> Result<()> {
             agree(&what, &make, &[random(1, &[2, 3, h, w]).affine(1.5, 0.0)?.round()?], 9)?;
         }
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_no_number_is_the_largest_of_a_window() -> Result<()> {
+    let xs = [f64::NAN, 1.0, 2.0, 3.0, 4.0, f64::NAN, 6.0, 5.0];
+    let xs = Tensor::new(&xs, &Device::Cpu)?.reshape((1, 2, 2, 2))?;
+    let composed =
+        MaxPool::new(2, 2, 0).compose(std::slice::from_ref(&xs))?.flatten_all()?.to_vec1::<f64>()?;
+    assert!(composed.iter().all(|y| y.is_nan()), "{composed:?}");
+    let tape = fnl::layers::Tape::inference();
+    let looped = tape.apply(MaxPool::new(2, 2, 0), &[&tape.constant(&xs.to_dtype(DType::F32)?)])?;
+    let looped = looped.tensor().flatten_all()?.to_vec1::<f32>()?;
+    assert!(looped.iter().all(|y| y.is_nan()), "{looped:?}");
     Ok(())
 }
 
