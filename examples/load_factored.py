@@ -113,6 +113,15 @@ def chain(dense: nn.Module, weights: list[Tensor], scheme: str) -> Chain:
     return Chain(*layers)
 
 
+def in_order_of(dense: nn.Module, kind: str | None, weights: list[Tensor]) -> list[Tensor]:
+    """Returns the factors as `dense` needs them: names alone don't always tell a table that is looked up from a linear layer."""
+    if kind == "linear" and isinstance(dense, nn.Embedding):
+        weights = [weights[-1], *(weight.T for weight in reversed(weights[:-1]))]
+    elif kind == "embedding" and isinstance(dense, nn.Linear):
+        weights = [*(weight.T for weight in reversed(weights[1:])), weights[0]]
+    return [weight.contiguous() for weight in weights]
+
+
 def multiplied_out(facts: dict[str, Any], factors: dict[str, Tensor]) -> Tensor:
     """Returns the dense weight of factors that are no layers: the cores of a tensor train, or Tucker's core and factors."""
     if facts["scheme"] == "tensor-train":
@@ -220,6 +229,12 @@ def load_factored(model: nn.Module, path: str | Path) -> nn.Module:
         dense = model.get_submodule(module)
         if list(dense.weight.shape) != facts["shape"]:
             raise ValueError(f"`{stem}` was factored from {facts['shape']}, the model has {list(dense.weight.shape)}")
+        groups, known_groups = getattr(dense, "groups", 1), facts.get("groups") or 1
+        if groups != known_groups:
+            how = "say so in a recipe's [[convolution]] and factor it again"
+            raise ValueError(f"`{stem}` was factored as of {known_groups} groups, the model has {groups}: {how}")
+        weights = in_order_of(dense, facts.get("kind"), weights)
+        tensors |= {f"{stem}.{i}.weight": weight for i, weight in enumerate(weights)}
         factored = chain(dense, weights, facts["scheme"])
         names |= {name: module + name[len(stem):] for name in tensors if re.match(re.escape(stem) + r"\.\d+\.", name)}
         everywhere = dict(model.named_modules(remove_duplicate=False))

@@ -2,7 +2,7 @@ use super::training::Keep;
 use super::{Blueprint, DeviceName, FinetuneOptions, Initialization, RunOptions, TrainOptions};
 use crate::data::Material;
 use crate::models::Architecture;
-use crate::plan::{Recipe, Save};
+use crate::plan::{Recipe, Save, toml_place};
 use crate::train::TrainingOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -141,7 +141,10 @@ impl RunFile {
     /// - keys that are unknown, and values of another type
     pub fn parse(text: &str, defaults: &TrainingOptions) -> Result<Self, RunFileError> {
         // First as it is: this knows the line of what is wrong.
-        toml::from_str::<Self>(text).map_err(|error| syntax(text, &error))?;
+        toml::from_str::<Self>(text).map_err(|error| {
+            let (line, column) = toml_place(text, &error);
+            RunFileError::Syntax { line, column, message: error.message().trim_end().to_owned() }
+        })?;
         let mut table: toml::Table = text.parse().map_err(RunFileError::Defaults)?;
         if let Some(toml::Value::Table(given)) = table.get_mut("training") {
             let mut all = toml::Table::try_from(defaults).unwrap_or_default();
@@ -162,16 +165,6 @@ impl RunFile {
     /// - numbers beyond TOML's, whose largest is 2^63 - 1
     pub fn to_toml(&self) -> Result<String, RunFileError> {
         Ok(toml::to_string_pretty(self)?)
-    }
-}
-
-fn syntax(text: &str, error: &toml::de::Error) -> RunFileError {
-    let at = error.span().map_or(0, |span| span.start.min(text.len()));
-    let before = &text.as_bytes()[..at];
-    RunFileError::Syntax {
-        line: before.split(|&byte| byte == b'\n').count(),
-        column: before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1,
-        message: error.message().trim_end().to_owned(),
     }
 }
 

@@ -48,6 +48,7 @@ pub use layer::{Alternative, LayerPlan};
 pub(crate) use pattern::nearest;
 pub use pattern::{Pattern, PatternError};
 pub use progress::{LayerEvent, NoProgress, Progress, Stage};
+pub(crate) use recipe::toml_place;
 pub use recipe::{
     Allocate, CalibrationInputs, CalibrationRule, ConvScheme, ConvolutionRule, OutputDtype, Recipe,
     RecipeError, Save,

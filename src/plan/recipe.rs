@@ -226,10 +226,7 @@ impl Recipe {
     /// - [`RecipeError::Invalid`] when numbers are out of range or rules contradict each other.
     pub fn parse_toml(text: &str) -> Result<Self, RecipeError> {
         let recipe: Self = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let before = &text.as_bytes()[..at];
-            let line = before.split(|&byte| byte == b'\n').count();
-            let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+            let (line, column) = toml_place(text, &error);
             RecipeError::Syntax { line, column, message: error.message().trim_end().to_owned() }
         })?;
         recipe.check()?;
@@ -294,6 +291,13 @@ impl Recipe {
         }
         if problems.is_empty() { Ok(()) } else { Err(RecipeError::Invalid(problems.join("; "))) }
     }
+}
+
+/// Where in `text` an error of its TOML is: the line and the column, in characters, both from 1.
+pub(crate) fn toml_place(text: &str, error: &toml::de::Error) -> (usize, usize) {
+    let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(text));
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// What is wrong with a rule's rank, if anything.

@@ -210,6 +210,7 @@ fn recipes_say_the_line_of_what_is_wrong() {
         ("savee = \"factored\"\n", "line 1, column 1: unknown field `savee`, expected one of `save`"),
         ("\n\nround_to = -1\n", "line 3, column "),
         ("[[rule]\nrank = 4\n", "line 1, column "),
+        ("rule = [{ targets = [\"größe\"], rank = 1, rnk = 4 }]\n", "line 1, column 42: unknown field `rnk`"),
         (
             "[[rule]]\ntargets = [\"conv2\"]\n",
             "targets without a rank: one of rank, ranks, rank_ratio, energy, keep, layer_keep is needed\n",

@@ -10,6 +10,7 @@ mod gguf;
 mod gpu;
 mod harness;
 mod language;
+mod loader;
 mod outputs;
 mod page;
 mod selection;
