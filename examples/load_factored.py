@@ -123,7 +123,12 @@ def in_order_of(dense: nn.Module, kind: str | None, weights: list[Tensor]) -> li
 
 
 def multiplied_out(facts: dict[str, Any], factors: dict[str, Tensor]) -> Tensor:
-    """Returns the dense weight of factors that are no layers: the cores of a tensor train, or Tucker's core and factors."""
+    """Returns the dense weight of factors that are no layers: the cores of a tensor train, or Tucker's core and factors.
+
+    They are multiplied in f32 or wider, and rounded to their own type once.
+    """
+    dtype = next(iter(factors.values())).dtype
+    factors = {name: factor if factor.dtype == torch.float64 else factor.float() for name, factor in factors.items()}
     if facts["scheme"] == "tensor-train":
         product = factors["core_0"]
         for k in range(1, len(factors)):
@@ -137,7 +142,7 @@ def multiplied_out(facts: dict[str, Any], factors: dict[str, Tensor]) -> Tensor:
     apart = [size for pair in facts["pairs"] for size in pair]
     first, second = (1, 0) if facts["kind"] == "transposed_linear" else (0, 1)
     order = [1 + i for i in range(first, len(apart), 2)] + [1 + i for i in range(second, len(apart), 2)] + [0]
-    return product.reshape(taps, *apart).permute(order).reshape(facts["shape"]).contiguous()
+    return product.reshape(taps, *apart).permute(order).reshape(facts["shape"]).contiguous().to(dtype)
 
 
 def file_names(model: nn.Module) -> dict[str, str]:

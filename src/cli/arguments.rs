@@ -184,7 +184,7 @@ pub(super) struct SelectionArguments {
     #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) rank_ratio: Option<f64>,
 
-    /// The least rank that keeps this part of the squared norm, in (0, 1]
+    /// The least rank that keeps this part of the squared norm, of a tensor in every mode, in (0, 1]
     #[arg(long, value_name = "F", value_parser = part, allow_negative_numbers = true, group = "rank_rule", help_heading = "Rank")]
     pub(super) energy: Option<f64>,
 
@@ -208,7 +208,7 @@ pub(super) struct SelectionArguments {
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "Rank")]
     pub(super) objective: Option<ObjectiveValue>,
 
-    /// How tensors take outputs and inputs apart: in how many [default: 2], or 8x4,8x16 for outputs x inputs of each
+    /// How tensors take outputs and inputs apart: in how many [default: 2, of Tucker 3], or 8x4,8x16 for outputs x inputs of each
     #[arg(long, value_name = "PAIRS", value_parser = pairs, help_heading = "Rank")]
     pub(super) pairs: Option<Pairs>,
 

@@ -123,7 +123,9 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
         Some(data) => Some(Recalibration::new(&checkpoint, data, options.architecture)?),
         None => None,
     };
-    let plan_options = PlanOptions::new(options.limits, options.spectra);
+    let mut plan_options = PlanOptions::new(options.limits, options.spectra);
+    plan_options.exact_errors =
+        options.dry_run && options.checks.iter().any(|check| matches!(check, Check::MaxError(_)));
     let given = &options.calibration;
     if let (Some(save), Some(output)) = (&given.save, &options.output)
         && save.starts_with(output)
@@ -247,6 +249,7 @@ fn factor_layers(
         };
         outcome.elapsed_secs = start.elapsed().as_secs_f64();
         let mut event = LayerEvent::new(&layer.layer, outcome.elapsed_secs);
+        event.scheme = layer.is_compared().then(|| layer.format.scheme());
         event.ranks = Some(layer.ranks);
         event.relative_error = Some(outcome.relative_error);
         progress.finished(&event, layer.work);

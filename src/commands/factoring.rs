@@ -53,6 +53,7 @@ pub(super) fn factor_state(
         let start = Instant::now();
         let done = factor_layer(&read, layer, plan, initialization, seed)?;
         let mut event = LayerEvent::new(&layer.layer, start.elapsed().as_secs_f64());
+        event.scheme = layer.is_compared().then(|| layer.format.scheme());
         event.ranks = Some(layer.ranks);
         event.relative_error = Some(done.1);
         progress.finished(&event, layer.work);

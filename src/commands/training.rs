@@ -196,6 +196,7 @@ pub(super) fn run<L: Learner, D: Lessons<L>>(
         origin,
         save_every: options.save_every,
     };
+    let modules = parts.template.modules.clone();
     let mut session = Session::new(trainer, parts, &device, options.resume)?;
     folder.write_file("options.toml", settings_text.as_bytes())?;
     for (name, bytes) in &side_files {
@@ -224,6 +225,7 @@ pub(super) fn run<L: Learner, D: Lessons<L>>(
     let parameters = trainer.learner().parameters();
     let mut report =
         TrainingReport::new(model, parameters, trainer.decay(), epochs, (unit, samples), settings);
+    report = report.with_layers(&modules);
     report.command = command;
     report.totals.parameters = trainer.parameters_kept() as u64;
     if let Some(dense) = dense_parameters {

@@ -1,12 +1,57 @@
 use super::tensor::{self, CpOptions, DenseTensor, HosvdErrors};
 use super::tensorized::tensor_of;
-use super::{DecomposeError, Format, Ranks, Scheme, Tensorization, weight_spectrum};
+use super::{DecomposeError, Format, Ranks, Split, Tensorization, weight_spectrum};
 use crate::linalg::{Scalar, Spectrum};
+use serde::Serialize;
 
 /// Between how many ranks of components errors are interpolated.
 const TRIED: usize = 9;
 /// Sweeps of alternating least squares at each of them.
 const SWEEPS: usize = 12;
+/// Ranks of two modes that are tried at most.
+const MOST_OF_GRID: usize = 1 << 18;
+
+/// What part of an error that was measured after a few sweeps more sweeps and another start may leave, at least: on kernels of
+/// trained networks they left 0.83 and more.
+const LEFT_BY_SWEEPS: f64 = 0.75;
+
+/// How an error that is told beforehand relates to that of the factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Certainty {
+    /// It is that.
+    Exact,
+    /// That is at most it.
+    AtMost,
+    /// That is somewhere near it, most often below.
+    Estimated,
+}
+
+/// An error that is told beforehand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Foreseen {
+    /// `|W - W'|^2 / |W|^2`.
+    pub error_squared: f64,
+    /// The least that it can turn out to be.
+    pub at_least_squared: f64,
+    /// How it relates to that of the factors.
+    pub certainty: Certainty,
+}
+
+impl Foreseen {
+    /// An error that was measured.
+    #[must_use]
+    pub fn exact(error_squared: f64) -> Self {
+        Self { error_squared, at_least_squared: error_squared, certainty: Certainty::Exact }
+    }
+
+    /// An error of which nothing is known.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { error_squared: 1.0, at_least_squared: 0.0, certainty: Certainty::Estimated }
+    }
+}
 
 /// What a weight loses in a format, rank by rank.
 #[derive(Clone, Debug)]
@@ -15,6 +60,8 @@ pub struct Curve {
     pub points: Vec<Point>,
     /// The singular values of each mode that has a rank; of `cp`, whose components belong to none, there are none.
     pub modes: Vec<Spectrum>,
+    /// How the points' errors relate to those of the factors.
+    pub certainty: Certainty,
     /// What Tucker loses at any ranks.
     hosvd: Option<HosvdErrors>,
 }
@@ -35,8 +82,8 @@ pub struct Point {
 /// | scheme | ranks | error |
 /// | --- | --- | --- |
 /// | of matrices | all | that of the truncated SVD, exactly |
-/// | `tucker` | one mode's after the other's, whichever gains most for its parameters | that of HOSVD, exactly; HOOI loses a little less |
-/// | `tensor-train` | likewise | the bound of TT-SVD: the sum of what each cut leaves out |
+/// | `tucker` | of two modes the best at every number of parameters; of more one mode's after the other's, whichever gains most for its parameters | that of HOSVD; HOOI loses a little less |
+/// | `tensor-train` | one mode's after the other's | the bound of TT-SVD: the sum of what each cut leaves out |
 /// | `cp` | all | measured at ten ranks after a few sweeps, interpolated between them; more sweeps lose less |
 ///
 /// # Errors
@@ -55,13 +102,11 @@ pub fn curve<T: Scalar>(
         }
         Format::Tensor(of) => {
             let weight = tensor_of(of, data)?;
-            let mut found = match of.scheme() {
-                Scheme::Tucker => tucker_curve(of, &weight, round_to, threads)?,
-                Scheme::Cp => cp_curve(of, &weight, round_to, threads)?,
-                _ => train_curve(of, &weight, round_to, threads)?,
-            };
-            found.points = falling(found.points);
-            Ok(found)
+            match of.split() {
+                Split::TuckerKernel | Split::TuckerPairs(_) => tucker_curve(of, &weight, round_to, threads),
+                Split::Components => cp_curve(of, &weight, round_to, threads),
+                Split::Train(_) => train_curve(of, &weight, round_to, threads),
+            }
         }
     }
 }
@@ -78,19 +123,26 @@ impl Curve {
             Point { ranks, parameters: format.factored_parameters(&ranks), error_squared: error * error }
         };
         let points = (round_to..=most).step_by(round_to).map(point).collect();
-        Self { points, modes: vec![spectrum.clone()], hosvd: None }
+        Self { points, modes: vec![spectrum.clone()], certainty: Certainty::Exact, hosvd: None }
     }
 
-    /// `|W - W'|^2 / |W|^2` to expect at these ranks, where something is known of them.
+    /// The error to expect at these ranks, where something is known of them.
     #[must_use]
-    pub fn error_squared(&self, ranks: &Ranks) -> Option<f64> {
-        if let Some(errors) = &self.hosvd {
-            return Some(errors.error_squared(ranks.values()) / errors.norm_squared().max(f64::MIN_POSITIVE));
-        }
-        if self.modes.is_empty() {
-            return self.points.iter().find(|point| point.ranks == *ranks).map(|point| point.error_squared);
-        }
-        Some(tails(&self.modes, ranks))
+    pub fn foreseen(&self, ranks: &Ranks) -> Option<Foreseen> {
+        let error_squared = if let Some(errors) = &self.hosvd {
+            errors.error_squared(ranks.values()) / errors.norm_squared().max(f64::MIN_POSITIVE)
+        } else if self.modes.is_empty() {
+            self.points.iter().find(|point| point.ranks == *ranks)?.error_squared
+        } else {
+            left_out(&self.modes, ranks).sum::<f64>().min(1.0)
+        };
+        let at_least_squared = match self.certainty {
+            Certainty::Exact => error_squared,
+            // No cut can leave less than its own tail.
+            Certainty::AtMost => left_out(&self.modes, ranks).fold(0.0, f64::max).min(error_squared),
+            Certainty::Estimated => LEFT_BY_SWEEPS.powi(2) * error_squared,
+        };
+        Some(Foreseen { error_squared, at_least_squared, certainty: self.certainty })
     }
 
     /// The best ranks of at most so many parameters.
@@ -113,8 +165,9 @@ impl Curve {
     }
 }
 
-/// Only points that are better than all that cost less.
-fn falling(points: Vec<Point>) -> Vec<Point> {
+/// Only points that are better than all that cost less, in order of parameters.
+fn falling(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_by(|a, b| a.parameters.cmp(&b.parameters).then(a.error_squared.total_cmp(&b.error_squared)));
     let mut kept: Vec<Point> = Vec::new();
     for point in points {
         if kept
@@ -162,10 +215,28 @@ fn path(of: &Tensorization, round_to: usize, error: impl Fn(&Ranks) -> f64) -> V
     points
 }
 
-/// What each cut leaves out, together.
-fn tails(cuts: &[Spectrum], ranks: &Ranks) -> f64 {
-    let left_out = |(cut, &rank): (&Spectrum, &usize)| cut.relative_error(rank).powi(2);
-    cuts.iter().zip(ranks.values()).map(left_out).sum::<f64>().min(1.0)
+/// All ranks of a tensor of two cuts, in steps that leave few enough, at which the factors are smaller than the weight.
+fn grid(of: &Tensorization, round_to: usize, error: impl Fn(&Ranks) -> f64) -> Vec<Point> {
+    let (most, dense) = (of.max_ranks(), of.shape().iter().product::<usize>());
+    let &[first, second] = most.values() else { return Vec::new() };
+    let coarse = ((first * second) as f64 / MOST_OF_GRID as f64).sqrt().ceil() as usize;
+    let step = round_to * coarse.div_ceil(round_to).max(1);
+    let ranks = (step..=first).step_by(step).flat_map(|a| (step..=second).step_by(step).map(move |b| [a, b]));
+    let point = |ranks: [usize; 2]| {
+        let ranks = Ranks::of(ranks);
+        let parameters = of.factored_parameters(&ranks);
+        (parameters < dense && of.attainable(&ranks) == ranks).then(|| Point {
+            ranks,
+            parameters,
+            error_squared: error(&ranks),
+        })
+    };
+    ranks.filter_map(point).collect()
+}
+
+/// What each cut leaves out, squared.
+fn left_out<'a>(cuts: &'a [Spectrum], ranks: &'a Ranks) -> impl Iterator<Item = f64> + 'a {
+    cuts.iter().zip(ranks.values()).map(|(cut, &rank)| cut.relative_error(rank).powi(2))
 }
 
 fn tucker_curve(
@@ -176,9 +247,10 @@ fn tucker_curve(
 ) -> Result<Curve, DecomposeError> {
     let errors = tensor::hosvd_errors(weight, &of.cut(), threads)?;
     let norm = weight.norm_squared().max(f64::MIN_POSITIVE);
-    let points = path(of, round_to, |ranks| errors.error_squared(ranks.values()) / norm);
+    let error = |ranks: &Ranks| errors.error_squared(ranks.values()) / norm;
+    let points = falling([path(of, round_to, error), grid(of, round_to, error)].concat());
     let modes = tensor::mode_spectra(weight, &of.cut(), threads)?;
-    Ok(Curve { points, modes, hosvd: Some(errors) })
+    Ok(Curve { points, modes, certainty: Certainty::AtMost, hosvd: Some(errors) })
 }
 
 fn train_curve(
@@ -188,8 +260,8 @@ fn train_curve(
     threads: usize,
 ) -> Result<Curve, DecomposeError> {
     let modes = tensor::train_spectra(weight, threads)?;
-    let points = path(of, round_to, |ranks| tails(&modes, ranks));
-    Ok(Curve { points, modes, hosvd: None })
+    let points = falling(path(of, round_to, |ranks| left_out(&modes, ranks).sum::<f64>().min(1.0)));
+    Ok(Curve { points, modes, certainty: Certainty::AtMost, hosvd: None })
 }
 
 fn cp_curve(
@@ -216,8 +288,8 @@ fn cp_curve(
         let parameters = of.factored_parameters(&ranks);
         Point { ranks, parameters, error_squared: between(&measured, rank) }
     };
-    let points = (round_to..=most).step_by(round_to).map(point).collect();
-    Ok(Curve { points, modes: Vec::new(), hosvd: None })
+    let points = falling((round_to..=most).step_by(round_to).map(point).collect());
+    Ok(Curve { points, modes: Vec::new(), certainty: Certainty::Estimated, hosvd: None })
 }
 
 /// An error at a rank, from those measured around it: straight between them, over the logarithm of ranks.

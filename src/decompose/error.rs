@@ -30,19 +30,31 @@ pub enum DecomposeError {
         /// The weight's groups.
         groups: usize,
     },
-    /// More or fewer ranks than modes.
-    #[error("found {found} ranks, expected {expected}")]
+    /// Other than one rank for each mode that is cut.
+    #[error("found {found} ranks, expected {}", expected_ranks(*expected, modes))]
     RankCount {
-        /// How many there are for this weight, or can be at most.
+        /// How many there are for this weight.
         expected: usize,
+        /// The tensor's modes; a matrix's two sides.
+        modes: Vec<usize>,
         /// How many were given.
         found: usize,
     },
-    /// More pairs of modes than a tensor can have, or none.
-    #[error("{count} pairs, expected 1 to {most}")]
+    /// No ranks, or more than any tensor has.
+    #[error("found {found} ranks, expected 1 to {most}")]
+    TooManyRanks {
+        /// How many there can be.
+        most: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// More pairs of modes than a tensor can have, or so few that it is one mode, with nothing to cut.
+    #[error("found {count} pairs, expected {least} to {most}")]
     PairCount {
         /// How many were asked for.
         count: usize,
+        /// How few there can be: one beside a kernel's taps, two of a matrix.
+        least: usize,
         /// How many there can be.
         most: usize,
     },
@@ -58,15 +70,13 @@ pub enum DecomposeError {
     },
     /// Pairs of modes that do not make up the weight's outputs and inputs.
     #[error(
-        "pairs {found:?} do not make up {out} outputs and {inner} inputs: expected 1 to {most} pairs [outputs, inputs] whose products those are"
+        "pairs {found:?} do not make up {out} outputs and {inner} inputs: expected pairs [outputs, inputs] whose products those are"
     )]
     Pairs {
         /// The weight's outputs.
         out: usize,
         /// The weight's inputs, of one tap.
         inner: usize,
-        /// How many pairs there can be.
-        most: usize,
         /// The pairs asked for.
         found: Vec<[usize; 2]>,
     },
@@ -109,4 +119,8 @@ pub enum DecomposeError {
     /// The decomposition itself failed.
     #[error(transparent)]
     Linalg(#[from] LinalgError),
+}
+
+fn expected_ranks(count: usize, modes: &[usize]) -> String {
+    if count == 1 { "1".to_owned() } else { format!("1, or {count} for a tensor of the modes {modes:?}") }
 }

@@ -135,7 +135,11 @@ impl Format {
         let most = self.max_ranks();
         let (expected, found) = (most.values().len(), asked.values().len());
         if found != expected && found != 1 {
-            return Err(DecomposeError::RankCount { expected, found });
+            let modes = match self {
+                Self::Matrix(unfolding) => vec![unfolding.rows(), unfolding.cols()],
+                Self::Tensor(tensor) => tensor.modes(),
+            };
+            return Err(DecomposeError::RankCount { expected, modes, found });
         }
         let asked = most.map(|mode, most| asked.values()[if found == 1 { 0 } else { mode }].min(most));
         Ok(self.attainable(&asked))

@@ -45,7 +45,7 @@ mod unfolding;
 mod weight;
 
 pub use conversion::FormatOptions;
-pub use curve::{Curve, Point, curve};
+pub use curve::{Certainty, Curve, Foreseen, Point, curve};
 pub use error::DecomposeError;
 pub use format::Format;
 pub use heads::{NarrowedHead, narrow_head};
@@ -54,6 +54,6 @@ pub use overcomplete::overcomplete;
 pub use pairs::Pairs;
 pub use ranks::Ranks;
 pub use scheme::{Layout, Scheme};
-pub use tensorization::Tensorization;
+pub use tensorization::{Split, Tensorization};
 pub use unfolding::{Factor, Unfolding};
 pub use weight::{Factored, WeightSpectrum, error_of, factor, weight_spectrum};

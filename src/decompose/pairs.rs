@@ -1,38 +1,45 @@
 use super::{DecomposeError, Ranks};
 
 /// How outputs and inputs are split into modes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Pairs {
+    /// Into two of near-equal size; for Tucker into three, since of two modes its core is one matrix too many.
+    #[default]
+    Usual,
     /// Into that many, of near-equal size.
     Count(usize),
     /// Into these, `[o_k, i_k]` each.
     Sizes(Vec<[usize; 2]>),
 }
 
-impl Default for Pairs {
-    fn default() -> Self {
-        Self::Count(2)
-    }
-}
-
-/// The pairs asked for, if they make up outputs and inputs.
-pub(super) fn paired(kernel: &[usize; 4], asked: &Pairs) -> Result<Vec<[usize; 2]>, DecomposeError> {
+/// The pairs asked for, if they make up outputs and inputs, and are more than one mode with the taps.
+pub(super) fn paired(
+    kernel: &[usize; 4],
+    asked: &Pairs,
+    usual: usize,
+) -> Result<Vec<[usize; 2]>, DecomposeError> {
     let [out, inner, kh, kw] = *kernel;
     let most = Ranks::MOST - usize::from(kh * kw > 1);
-    let refused = |found: Vec<[usize; 2]>| DecomposeError::Pairs { out, inner, most, found };
+    let least = if kh * kw > 1 { 1 } else { 2 };
+    let count = match asked {
+        Pairs::Usual => usual,
+        Pairs::Count(count) => *count,
+        Pairs::Sizes(sizes) => sizes.len(),
+    };
+    if !(least..=most).contains(&count) {
+        return Err(DecomposeError::PairCount { count, least, most });
+    }
     let pairs = match asked {
         Pairs::Sizes(sizes) => sizes.clone(),
-        Pairs::Count(count) if (1..=most).contains(count) => {
-            // The largest of one with the smallest of the other, so that the products are near each other.
-            let outs = near_equal(out, *count);
-            let ins = near_equal(inner, *count);
+        // The largest of one with the smallest of the other, so that the products are near each other.
+        Pairs::Usual | Pairs::Count(_) => {
+            let (outs, ins) = (near_equal(out, count), near_equal(inner, count));
             outs.into_iter().zip(ins.into_iter().rev()).map(|(o, i)| [o, i]).collect()
         }
-        Pairs::Count(count) => return Err(DecomposeError::PairCount { count: *count, most }),
     };
     let product = |side: usize| pairs.iter().try_fold(1usize, |all, pair| all.checked_mul(pair[side]));
-    if pairs.is_empty() || pairs.len() > most || product(0) != Some(out) || product(1) != Some(inner) {
-        return Err(refused(pairs));
+    if product(0) != Some(out) || product(1) != Some(inner) {
+        return Err(DecomposeError::Pairs { out, inner, found: pairs });
     }
     Ok(pairs)
 }

@@ -29,15 +29,15 @@ impl Ranks {
     ///
     /// # Errors
     ///
-    /// - [`DecomposeError::RankCount`](super::DecomposeError::RankCount): none, or more than [`Ranks::MOST`]
+    /// - [`DecomposeError::TooManyRanks`](super::DecomposeError::TooManyRanks): none, or more than [`Ranks::MOST`]
     pub fn new(values: &[usize]) -> Result<Self, super::DecomposeError> {
         if values.is_empty() || values.len() > Self::MOST {
-            return Err(super::DecomposeError::RankCount { expected: Self::MOST, found: values.len() });
+            return Err(super::DecomposeError::TooManyRanks { most: Self::MOST, found: values.len() });
         }
         Ok(Self::of(values.iter().copied()))
     }
 
-    /// As many of these as there can be.
+    /// These ranks, of which there are at most [`Ranks::MOST`].
     pub(crate) fn of(given: impl IntoIterator<Item = usize>) -> Self {
         let (mut count, mut values) = (0, [0; Self::MOST]);
         for (place, value) in values.iter_mut().zip(given) {
@@ -58,7 +58,7 @@ impl Ranks {
         self.values().iter().copied().max().unwrap_or(0)
     }
 
-    /// The only one, or the largest.
+    /// Whether there is one for all modes.
     #[must_use]
     pub fn is_one(&self) -> bool {
         self.count == 1

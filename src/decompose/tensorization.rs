@@ -25,12 +25,23 @@ use super::{DecomposeError, Layout, Pairs, Ranks, Scheme};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensorization {
     layout: Layout,
-    scheme: Scheme,
     shape: Vec<usize>,
     /// `(out, in, kh, kw)`; a matrix has `kh = kw = 1`.
     kernel: [usize; 4],
-    /// None for the kernel's own axes.
-    pairs: Option<Vec<[usize; 2]>>,
+    split: Split,
+}
+
+/// What a tensor's factors are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// A kernel's core and a factor for outputs and inputs each: a chain of three layers.
+    TuckerKernel,
+    /// A core, and a factor for each of these pairs of outputs and inputs.
+    TuckerPairs(Vec<[usize; 2]>),
+    /// A kernel's components: a chain of a layer for each axis.
+    Components,
+    /// A core for a kernel's taps, where there are several, and for each of these pairs of outputs and inputs.
+    Train(Vec<[usize; 2]>),
 }
 
 impl Tensorization {
@@ -40,7 +51,8 @@ impl Tensorization {
     ///
     /// - [`DecomposeError::Scheme`] when the scheme does not apply: `cp` of matrices, either of kernels with one tap, whose
     ///   only two modes make them matrices;
-    /// - [`DecomposeError::Pairs`] when the pairs are none, too many, or do not make up outputs and inputs
+    /// - [`DecomposeError::PairCount`] when the pairs are too few, or too many;
+    /// - [`DecomposeError::Pairs`] when they do not make up outputs and inputs
     pub fn new(
         layout: Layout,
         scheme: Scheme,
@@ -59,17 +71,18 @@ impl Tensorization {
         if kernel.contains(&0) {
             return Err(mismatch());
         }
-        let own = match scheme {
-            Scheme::Tucker => layout.is_convolution(),
-            Scheme::Cp => true,
-            Scheme::TensorTrain => false,
-            _ => return Err(mismatch()),
+        let split = match scheme {
+            Scheme::Tucker if layout.is_convolution() => Split::TuckerKernel,
+            Scheme::Tucker => Split::TuckerPairs(paired(&kernel, pairs, 3)?),
+            Scheme::Cp => Split::Components,
+            Scheme::TensorTrain => Split::Train(paired(&kernel, pairs, 2)?),
+            Scheme::Matrix | Scheme::Spatial | Scheme::Channel | Scheme::Deep => return Err(mismatch()),
         };
-        if own && kernel[2] * kernel[3] == 1 {
+        let found = Self { layout, shape: shape.to_vec(), kernel, split };
+        if found.is_chain() && kernel[2] * kernel[3] == 1 {
             return Err(mismatch());
         }
-        let pairs = if own { None } else { Some(paired(&kernel, pairs)?) };
-        Ok(Self { layout, scheme, shape: shape.to_vec(), kernel, pairs })
+        Ok(found)
     }
 
     /// The weight's layout.
@@ -81,7 +94,17 @@ impl Tensorization {
     /// The scheme.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
-        self.scheme
+        match self.split {
+            Split::TuckerKernel | Split::TuckerPairs(_) => Scheme::Tucker,
+            Split::Components => Scheme::Cp,
+            Split::Train(_) => Scheme::TensorTrain,
+        }
+    }
+
+    /// What the factors are.
+    #[must_use]
+    pub fn split(&self) -> &Split {
+        &self.split
     }
 
     /// The dense weight's stored shape.
@@ -93,20 +116,23 @@ impl Tensorization {
     /// How outputs and inputs are split, where they are: `[o_k, i_k]` each.
     #[must_use]
     pub fn pairs(&self) -> Option<&[[usize; 2]]> {
-        self.pairs.as_deref()
+        match &self.split {
+            Split::TuckerPairs(pairs) | Split::Train(pairs) => Some(pairs),
+            Split::TuckerKernel | Split::Components => None,
+        }
     }
 
     /// Whether the factors are a chain of layers, and not multiplied out before they run.
     #[must_use]
     pub fn is_chain(&self) -> bool {
-        self.pairs.is_none()
+        self.pairs().is_none()
     }
 
     /// The tensor's shape.
     #[must_use]
     pub fn modes(&self) -> Vec<usize> {
         let [out, inner, kh, kw] = self.kernel;
-        match &self.pairs {
+        match self.pairs() {
             Some(pairs) => {
                 let taps = (kh * kw > 1).then_some(kh * kw);
                 taps.into_iter().chain(pairs.iter().map(|[o, i]| o * i)).collect()
@@ -126,7 +152,7 @@ impl Tensorization {
     /// [`Tensorization::modes`].
     #[must_use]
     pub(crate) fn axes(&self) -> (Vec<usize>, Vec<usize>) {
-        let Some(pairs) = &self.pairs else {
+        let Some(pairs) = self.pairs() else {
             let modes = self.modes();
             let order = (0..modes.len()).collect();
             return (modes, order);
@@ -152,12 +178,12 @@ impl Tensorization {
     pub fn max_ranks(&self) -> Ranks {
         let modes = self.modes();
         let all: usize = modes.iter().product();
-        match self.scheme {
-            Scheme::Tucker => {
+        match self.split {
+            Split::TuckerKernel | Split::TuckerPairs(_) => {
                 Ranks::of(self.cut().into_iter().map(|mode| modes[mode].min(all / modes[mode])))
             }
-            Scheme::Cp => Ranks::from(all / modes.iter().copied().max().unwrap_or(1)),
-            _ => Ranks::of((1..modes.len()).map(|cut| {
+            Split::Components => Ranks::from(all / modes.iter().copied().max().unwrap_or(1)),
+            Split::Train(_) => Ranks::of((1..modes.len()).map(|cut| {
                 let left: usize = modes[..cut].iter().product();
                 left.min(all / left)
             })),
@@ -174,8 +200,8 @@ impl Tensorization {
         for (rank, &most) in ranks.iter_mut().zip(most.values()) {
             *rank = (*rank).min(most);
         }
-        match self.scheme {
-            Scheme::Tucker => {
+        match self.split {
+            Split::TuckerKernel | Split::TuckerPairs(_) => {
                 let whole: usize = modes.iter().skip(if self.is_chain() { 2 } else { modes.len() }).product();
                 // One pass may open the way for the next: ranks only fall, so this ends.
                 loop {
@@ -190,7 +216,7 @@ impl Tensorization {
                     }
                 }
             }
-            Scheme::TensorTrain => {
+            Split::Train(_) => {
                 let mut left = 1;
                 for (rank, size) in ranks.iter_mut().zip(&modes) {
                     *rank = (*rank).min(left * size);
@@ -202,7 +228,7 @@ impl Tensorization {
                     right = *rank;
                 }
             }
-            _ => {}
+            Split::Components => {}
         }
         Ranks::of(ranks)
     }
@@ -217,17 +243,17 @@ impl Tensorization {
         let flat = self.layout == Layout::Conv1d;
         let kernel =
             |o: usize, i: usize, h: usize, w: usize| if flat { vec![o, i, w] } else { vec![o, i, h, w] };
-        match (self.scheme, self.is_chain()) {
-            (Scheme::Tucker, true) => {
+        match self.split {
+            Split::TuckerKernel => {
                 let (r_out, r_in) = (rank(0), rank(1));
                 vec![kernel(r_in, inner, 1, 1), kernel(r_out, r_in, kh, kw), kernel(out, r_out, 1, 1)]
             }
-            (Scheme::Tucker, false) => {
+            Split::TuckerPairs(_) => {
                 let core: Vec<usize> = (0..modes.len()).map(rank).collect();
                 let factors = modes.iter().enumerate().map(|(k, &size)| vec![size, rank(k)]);
                 std::iter::once(core).chain(factors).collect()
             }
-            (Scheme::Cp, _) => {
+            Split::Components => {
                 let r = rank(0);
                 let across = kernel(r, 1, 1, kw);
                 let down = (!flat).then(|| kernel(r, 1, kh, 1));
@@ -236,7 +262,7 @@ impl Tensorization {
                     .chain([across, kernel(out, r, 1, 1)])
                     .collect()
             }
-            _ => {
+            Split::Train(_) => {
                 let of = |cut: usize| if cut == 0 || cut == modes.len() { 1 } else { rank(cut - 1) };
                 modes.iter().enumerate().map(|(k, &size)| vec![of(k), size, of(k + 1)]).collect()
             }
@@ -247,14 +273,14 @@ impl Tensorization {
     #[must_use]
     pub fn factor_names(&self) -> Vec<String> {
         let count = self.modes().len();
-        match (self.scheme, self.is_chain()) {
-            (_, true) => {
+        match self.split {
+            Split::TuckerKernel | Split::Components => {
                 (0..self.factor_shapes(&self.max_ranks()).len()).map(|k| format!("{k}.weight")).collect()
             }
-            (Scheme::Tucker, _) => {
+            Split::TuckerPairs(_) => {
                 std::iter::once("core".to_owned()).chain((0..count).map(|k| format!("factor_{k}"))).collect()
             }
-            _ => (0..count).map(|k| format!("core_{k}")).collect(),
+            Split::Train(_) => (0..count).map(|k| format!("core_{k}")).collect(),
         }
     }
 
@@ -262,11 +288,11 @@ impl Tensorization {
     #[must_use]
     pub fn ranks_of(&self, shapes: &[Vec<usize>]) -> Option<Ranks> {
         let axis = |factor: usize, axis: usize| shapes.get(factor)?.get(axis).copied();
-        let ranks = match (self.scheme, self.is_chain()) {
-            (Scheme::Tucker, true) => Ranks::of([axis(1, 0)?, axis(1, 1)?]),
-            (Scheme::Tucker, false) => Ranks::of(shapes.first()?.iter().copied()),
-            (Scheme::Cp, _) => Ranks::from(axis(0, 0)?),
-            _ => {
+        let ranks = match self.split {
+            Split::TuckerKernel => Ranks::of([axis(1, 0)?, axis(1, 1)?]),
+            Split::TuckerPairs(_) => Ranks::of(shapes.first()?.iter().copied()),
+            Split::Components => Ranks::from(axis(0, 0)?),
+            Split::Train(_) => {
                 let cuts = 1..self.modes().len();
                 Ranks::of(cuts.map(|cut| axis(cut, 0)).collect::<Option<Vec<usize>>>()?)
             }
@@ -280,12 +306,12 @@ impl Tensorization {
         self.factor_shapes(ranks).iter().map(|shape| shape.iter().product::<usize>()).sum()
     }
 
-    /// Multiply-adds for each token or output position of a layer of this stride.
+    /// Multiply-adds for each token or output position of a layer of this stride; multiplying out, which is done once for a
+    /// whole batch, is not counted.
     #[must_use]
     pub fn multiply_adds(&self, ranks: &Ranks, stride: [usize; 2]) -> usize {
         if !self.is_chain() {
-            // Whatever is asked of a table, all of it is multiplied out.
-            return self.shape.iter().product();
+            return if self.layout == Layout::Embedding { 0 } else { self.shape.iter().product() };
         }
         let count = |shape: &Vec<usize>| shape.iter().product::<usize>();
         let shapes = self.factor_shapes(ranks);
@@ -305,8 +331,8 @@ impl Tensorization {
         let modes = self.modes();
         let ranks = ranks.values();
         let all: usize = modes.iter().product();
-        let work = match self.scheme {
-            Scheme::Tucker => {
+        let work = match self.split {
+            Split::TuckerKernel | Split::TuckerPairs(_) => {
                 // Mode after mode: what is whole already, times what is still cut.
                 let cut = self.cut();
                 let mut size: usize = all / cut.iter().map(|&mode| modes[mode]).product::<usize>()
@@ -318,8 +344,8 @@ impl Tensorization {
                 }
                 work
             }
-            Scheme::Cp => (all + all / modes[0].max(1)) * ranks.first().copied().unwrap_or(1),
-            _ => {
+            Split::Components => (all + all / modes[0].max(1)) * ranks.first().copied().unwrap_or(1),
+            Split::Train(_) => {
                 let (mut left, mut work) = (modes[0], 0);
                 for (&size, cut) in modes[1..].iter().zip(0..) {
                     let next = ranks.get(cut + 1).copied().unwrap_or(1);

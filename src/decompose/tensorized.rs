@@ -2,7 +2,7 @@
 
 use super::tensor::{self, CpOptions, DenseTensor, inverse};
 use super::weight::ratio;
-use super::{DecomposeError, Factor, Factored, FormatOptions, Ranks, Scheme, Tensorization};
+use super::{DecomposeError, Factor, Factored, FormatOptions, Ranks, Split, Tensorization};
 use crate::linalg::Scalar;
 use faer::{Mat, MatRef};
 
@@ -55,17 +55,17 @@ pub(super) fn factor_tensor<T: Scalar>(
 ) -> Result<Factored<T>, DecomposeError> {
     let weight = tensor_of(tensor, data)?;
     let threads = options.svd.threads;
-    let (parts, error_squared, degeneracy) = match tensor.scheme() {
-        Scheme::Tucker => {
+    let (parts, error_squared, degeneracy) = match tensor.split() {
+        Split::TuckerKernel | Split::TuckerPairs(_) => {
             let found = tensor::tucker(&weight, &tensor.cut(), ranks.values(), threads)?;
             (tucker_factors(tensor, &found.core, &found.factors), found.error_squared, None)
         }
-        Scheme::Cp => {
+        Split::Components => {
             let options = cp_options(weight.data.len(), ranks.largest(), options);
             let found = tensor::cp(&weight, ranks.largest(), &options)?;
             (cp_factors(&found.factors), found.error_squared, Some(found.degeneracy))
         }
-        _ => {
+        Split::Train(_) => {
             let found = tensor::tensor_train(&weight, ranks.values(), threads)?;
             (found.cores.into_iter().map(|core| core.data).collect(), found.error_squared, None)
         }
@@ -96,7 +96,7 @@ fn row_major(matrix: MatRef<'_, f64>) -> Vec<f64> {
 
 /// The stored elements of Tucker's core and factors: a kernel's as a chain, inputs first.
 fn tucker_factors(tensor: &Tensorization, core: &DenseTensor, factors: &[Mat<f64>]) -> Vec<Vec<f64>> {
-    if let (true, [out, inner]) = (tensor.is_chain(), factors) {
+    if let (Split::TuckerKernel, [out, inner]) = (tensor.split(), factors) {
         let (first, last) = (row_major(inner.as_ref().transpose()), row_major(out.as_ref()));
         return vec![first, core.data.clone(), last];
     }
@@ -116,27 +116,27 @@ pub(super) fn multiplied_out(tensor: &Tensorization, factors: &[Factor<f64>], th
     let rows = |factor: &Factor<f64>, rows: usize| {
         MatRef::from_row_major_slice(&factor.data, rows, factor.data.len() / rows.max(1)).to_owned()
     };
-    match (tensor.scheme(), tensor.is_chain()) {
-        (Scheme::Tucker, true) => {
+    match tensor.split() {
+        Split::TuckerKernel => {
             let [inner, core, out] = [&factors[0], &factors[1], &factors[2]];
             let core = DenseTensor::new(core.shape.clone(), core.data.clone());
             let inner = rows(inner, inner.shape[0]).transpose().to_owned();
             let wide = core.mode_product(0, rows(out, out.shape[0]).as_ref());
             wide.mode_product(1, inner.as_ref())
         }
-        (Scheme::Tucker, false) => {
+        Split::TuckerPairs(_) => {
             let core = DenseTensor::new(factors[0].shape.clone(), factors[0].data.clone());
             factors[1..].iter().enumerate().fold(core, |dense, (mode, factor)| {
                 dense.mode_product(mode, rows(factor, factor.shape[0]).as_ref())
             })
         }
-        (Scheme::Cp, _) => {
+        Split::Components => {
             let (out, inner) = factors.split_last().map_or((&factors[0], &factors[..0]), |split| split);
             let columns = inner.iter().map(|factor| rows(factor, factor.shape[0]).transpose().to_owned());
             let all: Vec<Mat<f64>> = std::iter::once(rows(out, out.shape[0])).chain(columns).collect();
             tensor::cp_to_dense(&all)
         }
-        _ => {
+        Split::Train(_) => {
             let cores: Vec<DenseTensor> =
                 factors.iter().map(|core| DenseTensor::new(core.shape.clone(), core.data.clone())).collect();
             tensor::tensor_train_to_dense(&cores, threads)

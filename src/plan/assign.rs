@@ -1,7 +1,6 @@
 use super::catalog::Catalog;
 use super::draft::{Draft, how, round_to};
 use super::error::{PlanError, Reason};
-use super::forms;
 use super::rank::{self, Candidate};
 use super::recipe::Recipe;
 use super::rule::RankRule;
@@ -79,13 +78,4 @@ pub(super) fn assign_ranks(
         }
     }
     Ok(())
-}
-
-/// Where formats are compared, gives every layer the one that loses least at what its ranks cost so far.
-pub(super) fn choose_formats(drafts: &mut [Draft], recipe: &Recipe) {
-    for draft in drafts.iter_mut().filter(|draft| draft.forms.len() > 1) {
-        let Some((form, ranks)) = draft.chosen else { continue };
-        let ranked = forms::compared(draft.comparison(form, ranks, recipe));
-        draft.chosen = ranked.first().map(|best| (best.form, best.ranks)).or(draft.chosen);
-    }
 }

@@ -1,7 +1,8 @@
-use super::assign::{assign_ranks, choose_formats};
+use super::assign::assign_ranks;
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
+use super::closest;
 use super::draft::{Draft, how, round_to};
-use super::error::{PlanError, Reason};
+use super::error::{PlanError, Reason, tuple};
 use super::forms::{self, Form};
 use super::layer::LayerPlan;
 use super::progress::Progress;
@@ -41,6 +42,9 @@ pub struct PlanOptions {
     pub limits: Limits,
     /// Whether the spectrum of every factored layer is computed, for a report.
     pub all_spectra: bool,
+    /// Whether the errors of all layers that are factored are to be known, for a check: where they are only bounded or
+    /// estimated, the factors are found to see.
+    pub exact_errors: bool,
     /// Whether factors may be larger than what they stand for: they will be trained, and collapsed.
     pub overcomplete: bool,
 }
@@ -49,7 +53,7 @@ impl PlanOptions {
     /// These options.
     #[must_use]
     pub fn new(limits: Limits, all_spectra: bool) -> Self {
-        Self { limits, all_spectra, overcomplete: false }
+        Self { limits, all_spectra, exact_errors: false, overcomplete: false }
     }
 }
 
@@ -95,7 +99,7 @@ impl Plan {
         }
         add_curves(checkpoint, &mut drafts, recipe, options, progress)?;
         assign_ranks(&catalog, &mut drafts, recipe)?;
-        choose_formats(&mut drafts, recipe);
+        closest::choose(checkpoint, &mut drafts, recipe, options, progress)?;
         let mut plan = finish(&catalog, drafts, dense, recipe);
         let beyond = |limit: u64| Some((limit, plan.layers.iter().find(|layer| layer.memory_bytes > limit)?));
         if let Some((limit, layer)) = options.limits.memory_bytes.and_then(beyond) {
@@ -196,6 +200,7 @@ fn drafts(
             facts: facts.get(&entry.name).copied().unwrap_or_default(),
             metric: None,
             chosen: None,
+            ranked: Vec::new(),
             reason: None,
         });
     }
@@ -213,8 +218,13 @@ fn refuse_pairs(drafts: &[Draft], recipe: &Recipe) -> Result<(), PlanError> {
     for (index, rule) in recipe.rules.iter().enumerate() {
         let of_rule = || drafts.iter().filter(move |draft| draft.rule == index);
         let has_pairs = |draft: &Draft| draft.forms.iter().any(|form| form.format.pairs().is_some());
-        if rule.pairs.is_some() && of_rule().next().is_some() && !of_rule().any(has_pairs) {
-            let problem = "pairs fit none of the layers that they are for".to_owned();
+        if let (true, Some(first), false) = (rule.pairs.is_some(), of_rule().next(), of_rule().any(has_pairs))
+        {
+            let (layer, shape) = (&first.entry.layer, tuple(&first.entry.shape));
+            let scheme = first.format().scheme();
+            let problem = format!(
+                "pairs fit none of the layers that they are for: `{layer}`, shape {shape}, as {scheme} has its own axes"
+            );
             return Err(RecipeError::Invalid(problem).into());
         }
     }
@@ -227,6 +237,21 @@ fn refuse_ranks(drafts: &[Draft], recipe: &Recipe) -> Result<(), PlanError> {
         let of_rule = || drafts.iter().filter(move |draft| draft.rule == index);
         if let Some(RankRule::Ranks(ranks)) = rule.rank {
             let fits = |draft: &&Draft| draft.format().ranks(&ranks).is_ok();
+            // Of these, as of a single rank: what is beyond a named layer, or beyond all of them.
+            let beyond = |draft: &&Draft| {
+                let most = draft.format().max_ranks();
+                ranks.values().iter().zip(most.values()).any(|(rank, most)| rank > most)
+            };
+            let named = of_rule().filter(|draft| draft.named && fits(draft)).find(beyond);
+            let all = of_rule().filter(fits).all(|draft| beyond(&draft));
+            if let Some(draft) = named.or_else(|| of_rule().find(fits).filter(|_| all)) {
+                return Err(PlanError::RanksBeyondLayer {
+                    ranks,
+                    max_ranks: draft.format().max_ranks(),
+                    tensor: draft.entry.name.clone(),
+                    shape: draft.entry.shape.clone(),
+                });
+            }
             // What has another number of ranks, such as a kernel of one tap, takes the largest, unless it was named.
             let wrong = of_rule().find(|draft| draft.named && !fits(draft));
             let wrong =
@@ -279,6 +304,7 @@ fn add_curves(
         format: &drafts[i].forms[form].format,
         metric: drafts[i].metric.as_ref(),
         round_to: round_to(recipe, drafts[i].rule),
+        is_compared: drafts[i].forms.len() > 1,
     };
     let wanted: Vec<spectra::Wanted<'_>> = places.iter().map(of).collect();
     let curves = spectra::compute(checkpoint, &wanted, options.limits, progress)?;
@@ -305,8 +331,10 @@ fn finish(
             dense.insert(draft.entry.name, reason);
             continue;
         };
-        let alternatives = forms::alternatives(draft.comparison(form, ranks, recipe));
+        let alternatives = forms::alternatives(&draft.forms, &draft.ranked, draft.stride());
         let Form { format, curve } = draft.forms[form].clone();
+        let foreseen = draft.ranked.first().map(|best| best.foreseen);
+        let foreseen = foreseen.or_else(|| curve.as_ref()?.foreseen(&ranks));
         let tied: Vec<(String, String, Format)> = draft
             .tied
             .into_iter()
@@ -320,8 +348,8 @@ fn finish(
         let spectrum = matrix.and_then(|form| form.curve.as_ref()?.modes.first().cloned());
         let layer = LayerPlan::new(draft.entry, format, ranks, tied, recipe);
         let mut layer = layer.with_metric(draft.metric);
-        layer.foreseen = curve.as_ref().and_then(|curve| layer.foreseen_in(curve));
         (layer.facts, layer.spectrum, layer.alternatives) = (draft.facts, spectrum, alternatives);
+        layer.foreseen = foreseen;
         layers.push(layer);
     }
     let moved: BTreeMap<String, String> = factored

@@ -1,6 +1,6 @@
 use super::catalog::CatalogEntry;
 use super::error::{PlanError, Reason};
-use super::forms::{self, Comparison, Form};
+use super::forms::{self, Comparison, Form, Ranked};
 use super::rank::{self, Candidate};
 use super::recipe::{Allocate, Recipe};
 use super::rule::{Objective, RankRule};
@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub(super) facts: ConvolutionFacts,
     pub(super) metric: Option<Metric>,
     pub(super) chosen: Option<(usize, Ranks)>,
+    /// The forms that were compared, the one chosen first.
+    pub(super) ranked: Vec<Ranked>,
     pub(super) reason: Option<Reason>,
 }
 
@@ -28,7 +30,7 @@ impl Draft {
         &self.forms[0].format
     }
 
-    fn stride(&self) -> [usize; 2] {
+    pub(super) fn stride(&self) -> [usize; 2] {
         self.facts.stride.unwrap_or([1, 1])
     }
 

@@ -1,7 +1,7 @@
 use super::catalog::Exclusion;
 use super::recipe::RecipeError;
 use crate::checkpoint::{Bytes, CheckpointError};
-use crate::decompose::DecomposeError;
+use crate::decompose::{DecomposeError, Ranks};
 use serde::Serialize;
 use std::fmt;
 
@@ -100,6 +100,21 @@ pub enum PlanError {
         /// The largest possible.
         max_rank: usize,
         /// The weight with it.
+        tensor: String,
+        /// That weight's shape.
+        shape: Vec<usize>,
+    },
+    /// Ranks of several modes are beyond the layers that they are asked for.
+    #[error(
+        "ranks {ranks} exceed the largest possible ranks {max_ranks} of `{tensor}`, shape {}",
+        tuple(shape)
+    )]
+    RanksBeyondLayer {
+        /// The ranks asked for.
+        ranks: Ranks,
+        /// The largest possible.
+        max_ranks: Ranks,
+        /// The weight with them.
         tensor: String,
         /// That weight's shape.
         shape: Vec<usize>,

@@ -6,7 +6,7 @@ use super::layer::Alternative;
 use super::rank::{self, Step};
 use super::recipe::{ConvScheme, Recipe};
 use super::rule::{Rule, SchemeRule};
-use crate::decompose::{Curve, Format, Layout, Pairs, Point, Ranks, Scheme};
+use crate::decompose::{Curve, Foreseen, Format, Layout, Pairs, Point, Ranks, Scheme};
 
 /// A format of a layer and what the weight loses in it, where that was asked for.
 #[derive(Clone, Debug)]
@@ -15,13 +15,12 @@ pub(super) struct Form {
     pub(super) curve: Option<Curve>,
 }
 
-/// A form's best ranks at no more than a cost.
+/// A form's best ranks at no more than a cost, and what it loses at them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranked {
     pub(super) form: usize,
     pub(super) ranks: Ranks,
-    parameters: usize,
-    error_squared: f64,
+    pub(super) foreseen: Foreseen,
 }
 
 /// All formats that a layer can have and that are compared, that of matrices first.
@@ -63,12 +62,17 @@ pub(super) fn of(entry: &CatalogEntry, recipe: &Recipe, rule: usize) -> Result<V
         for scheme in others {
             // What cannot take the weight apart is no format of it, and two schemes may take it apart alike.
             let other = Format::new(layout, scheme, &entry.shape, entry.groups, &pairs);
-            formats.extend(
-                other.ok().filter(|other| !formats.iter().any(|format| format.scheme() == other.scheme())),
-            );
+            formats.extend(other.ok().filter(|other| !formats.iter().any(|format| are_alike(format, other))));
         }
     }
     Ok(formats)
+}
+
+/// Whether two formats have the same factors at all ranks: a kernel of one row is split over its channels as over its axes.
+fn are_alike(a: &Format, b: &Format) -> bool {
+    let shapes =
+        |format: &Format| [1, 2].map(|rank| format.factor_shapes(&format.max_ranks().map(|_, _| rank)));
+    a.scheme() == b.scheme() || shapes(a) == shapes(b)
 }
 
 /// The scheme of a layer of this kind where that one is asked for.
@@ -155,31 +159,32 @@ pub(super) fn compared(comparison: Comparison<'_>) -> Vec<Ranked> {
             (!limit.parameters || parameters <= most.0) && (!limit.macs || macs <= most.1)
         };
         let points = curve.as_ref()?.points.iter().filter(within);
-        let best = points.min_by(|a, b| a.error_squared.total_cmp(&b.error_squared))?;
-        let Point { ranks, parameters, error_squared } = *best;
-        Some(Ranked { form, ranks, parameters, error_squared })
+        let ranks = points.min_by(|a, b| a.error_squared.total_cmp(&b.error_squared))?.ranks;
+        Some(Ranked { form, ranks, foreseen: curve.as_ref()?.foreseen(&ranks)? })
     };
     let mut ranked: Vec<Ranked> = forms.iter().enumerate().filter_map(best).collect();
-    ranked.sort_by(|a, b| a.error_squared.total_cmp(&b.error_squared).then(a.form.cmp(&b.form)));
+    sort(&mut ranked);
     ranked
 }
 
-/// The forms that were not chosen, as they are reported.
-pub(super) fn alternatives(comparison: Comparison<'_>) -> Vec<Alternative> {
-    let Comparison { forms, chosen, stride, .. } = comparison;
-    if forms.len() < 2 {
-        return Vec::new();
-    }
-    let others = compared(comparison).into_iter().filter(|other| other.form != chosen);
-    let alternative = |other: Ranked| {
+/// The best first.
+pub(super) fn sort(ranked: &mut [Ranked]) {
+    let error = |ranked: &Ranked| ranked.foreseen.error_squared;
+    ranked.sort_by(|a, b| error(a).total_cmp(&error(b)).then(a.form.cmp(&b.form)));
+}
+
+/// The forms that came after the best, as they are reported.
+pub(super) fn alternatives(forms: &[Form], ranked: &[Ranked], stride: [usize; 2]) -> Vec<Alternative> {
+    let alternative = |other: &Ranked| {
         let format = &forms[other.form].format;
         Alternative {
             scheme: format.scheme(),
             ranks: other.ranks,
-            parameters: other.parameters as u64,
+            parameters: format.factored_parameters(&other.ranks) as u64,
             multiply_adds: format.factored_multiply_adds(&other.ranks, stride) as u64,
-            relative_error: other.error_squared.sqrt(),
+            relative_error: other.foreseen.error_squared.sqrt(),
+            certainty: other.foreseen.certainty,
         }
     };
-    others.map(alternative).collect()
+    ranked.iter().skip(1).map(alternative).collect()
 }

@@ -6,7 +6,7 @@ use super::select::ConvolutionFacts;
 use super::spectra::computed_bytes;
 use super::tensor::written_dtype;
 use crate::checkpoint::Dtype;
-use crate::decompose::{Curve, Format, Metric, Ranks, Scheme};
+use crate::decompose::{Certainty, Foreseen, Format, Metric, Ranks, Scheme};
 use crate::linalg::{Spectrum, SvdOptions};
 use serde::Serialize;
 
@@ -32,8 +32,8 @@ pub struct LayerPlan {
     pub(crate) facts: ConvolutionFacts,
     /// Its singular values as a matrix, where something asked for them.
     pub spectrum: Option<Spectrum>,
-    /// The relative error to expect of these ranks, where something asked for it.
-    pub foreseen: Option<f64>,
+    /// The error to expect of these ranks, where something asked for it.
+    pub foreseen: Option<Foreseen>,
     /// What other formats would be, the best first, where formats were compared.
     pub alternatives: Vec<Alternative>,
     /// What its factors are made to be near in; the weight itself if none.
@@ -44,7 +44,8 @@ pub struct LayerPlan {
     pub(crate) work: u64,
 }
 
-/// A format that a layer could have had: its best ranks at no more parameters, or multiply-adds.
+/// A format that a layer could have had: its best ranks at no more parameters, or multiply-adds,
+/// than the layer was given.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Alternative {
@@ -58,6 +59,8 @@ pub struct Alternative {
     pub multiply_adds: u64,
     /// The relative error to expect.
     pub relative_error: f64,
+    /// How that relates to the factors' own.
+    pub certainty: Certainty,
 }
 
 impl LayerPlan {
@@ -113,9 +116,9 @@ impl LayerPlan {
         self
     }
 
-    /// The relative error that a curve expects of these ranks.
-    pub(super) fn foreseen_in(&self, curve: &Curve) -> Option<f64> {
-        curve.error_squared(&self.ranks).map(f64::sqrt)
+    /// Whether its format is the best of several.
+    pub(crate) fn is_compared(&self) -> bool {
+        !self.alternatives.is_empty()
     }
 
     /// Multiply-adds of the factored layer for one token or output position, in one of its uses.

@@ -18,6 +18,7 @@ mod architecture;
 mod assign;
 mod build;
 mod catalog;
+mod closest;
 mod draft;
 mod error;
 mod forms;

@@ -1,4 +1,4 @@
-use crate::decompose::Ranks;
+use crate::decompose::{Ranks, Scheme};
 
 /// What long work is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub enum Stage {
     Calibrating,
     /// Singular values of the selected layers, for a rank rule or a report.
     Spectra,
+    /// Formats that may lose least, tried.
+    Comparing,
     /// Truncated SVDs and writing.
     Factoring,
     /// Multiplying factors out.
@@ -22,6 +24,8 @@ pub enum Stage {
 pub struct LayerEvent<'a> {
     /// The layer.
     pub layer: &'a str,
+    /// Its scheme, where several are compared.
+    pub scheme: Option<Scheme>,
     /// Its rank, where the stage gives it one.
     pub ranks: Option<Ranks>,
     /// Its relative error, where the stage measures one.
@@ -31,10 +35,10 @@ pub struct LayerEvent<'a> {
 }
 
 impl<'a> LayerEvent<'a> {
-    /// An event without rank or error.
+    /// An event without scheme, rank or error.
     #[must_use]
     pub fn new(layer: &'a str, elapsed_secs: f64) -> Self {
-        Self { layer, ranks: None, relative_error: None, elapsed_secs }
+        Self { layer, scheme: None, ranks: None, relative_error: None, elapsed_secs }
     }
 }
 

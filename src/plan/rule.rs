@@ -183,7 +183,7 @@ impl PartialEq for Selector {
 
 /// Pairs as they are written: how many, or their sizes.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of pairs, or pairs such as [[8, 4], [8, 16]]")]
 enum PairsText {
     Count(usize),
     Sizes(Vec<[usize; 2]>),
@@ -277,9 +277,10 @@ impl From<Rule> for RuleText {
             targets: rule.selectors.iter().map(written).collect(),
             scheme: rule.scheme,
             objective: rule.objective,
-            pairs: rule.pairs.map(|pairs| match pairs {
-                Pairs::Count(count) => PairsText::Count(count),
-                Pairs::Sizes(sizes) => PairsText::Sizes(sizes),
+            pairs: rule.pairs.and_then(|pairs| match pairs {
+                Pairs::Usual => None,
+                Pairs::Count(count) => Some(PairsText::Count(count)),
+                Pairs::Sizes(sizes) => Some(PairsText::Sizes(sizes)),
             }),
             allocate: rule.allocate,
             round_to: rule.round_to,

@@ -31,7 +31,7 @@ pub fn read_spectrum(
 }
 
 /// What is found of a weight in the type in which it is computed with.
-fn read<R>(
+pub(super) fn read<R>(
     checkpoint: &Checkpoint,
     entry: &CatalogEntry,
     narrow: impl FnOnce(&[f32]) -> Result<R, DecomposeError>,
@@ -68,6 +68,8 @@ pub(super) struct Wanted<'a> {
     pub(super) format: &'a Format,
     pub(super) metric: Option<&'a Metric>,
     pub(super) round_to: usize,
+    /// Whether it is one of several formats of the weight.
+    pub(super) is_compared: bool,
 }
 
 /// Reads a weight and finds what it loses in a format, rank by rank; of matrices in a metric where there is one.
@@ -129,7 +131,8 @@ pub(super) fn compute(
         progress.started(&wanted.entry.layer);
         let start = Instant::now();
         let found = read_curve(checkpoint, wanted.entry, wanted.format, wanted.metric, wanted.round_to)?;
-        let event = LayerEvent::new(&wanted.entry.layer, start.elapsed().as_secs_f64());
+        let mut event = LayerEvent::new(&wanted.entry.layer, start.elapsed().as_secs_f64());
+        event.scheme = wanted.is_compared.then(|| wanted.format.scheme());
         progress.finished(&event, wanted.format.work());
         Ok(found)
     });

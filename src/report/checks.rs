@@ -91,12 +91,12 @@ impl CompressReport {
                 let message = match worst {
                     None if passed => "no layer was factored".to_owned(),
                     None => "no layer's error is known".to_owned(),
-                    Some(WorstError { layer, relative_error }) if passed => {
+                    Some(WorstError { layer, relative_error, .. }) if passed => {
                         format!(
                             "the largest relative error is {relative_error:.4}, of `{layer}`, at most {limit}"
                         )
                     }
-                    Some(WorstError { layer, relative_error }) => {
+                    Some(WorstError { layer, relative_error, .. }) => {
                         format!("`{layer}` has relative error {relative_error:.4}, more than {limit}")
                     }
                 };

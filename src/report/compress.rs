@@ -1,5 +1,5 @@
 use super::checks::CheckResult;
-use crate::decompose::Ranks;
+use crate::decompose::{Certainty, Ranks};
 use crate::linalg::{Spectrum, SvdPath};
 use crate::plan::{Alternative, Plan, Save, TensorPlan, Totals};
 use serde::Serialize;
@@ -57,6 +57,9 @@ pub struct Summary {
     /// The largest relative error and its layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst_error: Option<WorstError>,
+    /// The largest degeneracy of components and its layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_degeneracy: Option<WorstDegeneracy>,
     /// The mean of the layers' relative errors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_error: Option<f64>,
@@ -77,6 +80,18 @@ pub struct WorstError {
     pub layer: String,
     /// `|W - A B| / |W|`.
     pub relative_error: f64,
+    /// How that relates to the factors' own, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certainty: Option<Certainty>,
+}
+
+/// The layer whose components cancel each other most.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorstDegeneracy {
+    /// Its name.
+    pub layer: String,
+    /// The components' squared norms, summed, over the weight's.
+    pub degeneracy: f64,
 }
 
 /// One factored layer.
@@ -116,6 +131,9 @@ pub struct LayerReport {
     /// `|W - A B| / |W|` of what was written; in a dry run what the spectrum promises, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relative_error: Option<f64>,
+    /// How that relates to the factors' own, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certainty: Option<Certainty>,
     /// The same of what the layer does with calibration data, in the metric of the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_error: Option<f64>,
@@ -125,7 +143,8 @@ pub struct LayerReport {
     /// The components' squared norms, summed, over the weight's: far above 1 they cancel each other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degeneracy: Option<f64>,
-    /// What other formats would be at no more parameters, or multiply-adds, the best first, where formats were compared.
+    /// What other formats would be at no more parameters, or multiply-adds, than the layer was given, the best first, where
+    /// formats were compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
     /// Other layers with the same weight.
@@ -149,8 +168,13 @@ impl LayerReport {
 
     /// The formats that come after the one chosen, with the errors to expect.
     pub(super) fn next_best(&self) -> Option<String> {
-        let named =
-            |other: &Alternative| format!("{} {}", other.scheme, super::units::error(other.relative_error));
+        let named = |other: &Alternative| {
+            format!(
+                "{} {}",
+                other.scheme,
+                super::units::foreseen(other.relative_error, Some(other.certainty))
+            )
+        };
         let named: Vec<String> = self.alternatives.iter().take(2).map(named).collect();
         (!named.is_empty()).then(|| named.join(", "))
     }
@@ -205,8 +229,10 @@ impl CompressReport {
                     Save::Collapsed => format.parameters() as u64,
                 };
                 let spectrum = outcome.and_then(|o| o.spectrum.clone()).or_else(|| layer.spectrum.clone());
-                let (foreseen, foreseen_output) =
-                    if layer.metric.is_some() { (None, layer.foreseen) } else { (layer.foreseen, None) };
+                let foreseen = layer.foreseen.filter(|_| outcome.is_none());
+                let expected = foreseen.map(|foreseen| foreseen.error_squared.sqrt());
+                let (foreseen_error, foreseen_output) =
+                    if layer.metric.is_some() { (None, expected) } else { (expected, None) };
                 layers.push(LayerReport {
                     layer: (*name).clone(),
                     kind: layer.kind.name(),
@@ -225,7 +251,8 @@ impl CompressReport {
                         Save::Factored => layer.multiply_adds_after(format),
                         Save::Collapsed => format.multiply_adds() as u64,
                     },
-                    relative_error: outcome.map(|outcome| outcome.relative_error).or(foreseen),
+                    relative_error: outcome.map(|outcome| outcome.relative_error).or(foreseen_error),
+                    certainty: foreseen.map(|foreseen| foreseen.certainty),
                     output_error: outcome.and_then(|outcome| outcome.output_error).or(foreseen_output),
                     svd: outcome.and_then(|outcome| outcome.svd),
                     degeneracy: outcome.and_then(|outcome| outcome.degeneracy),
@@ -255,15 +282,22 @@ impl CompressReport {
                 })
             })
             .collect();
-        let errors: Vec<(&str, f64)> =
-            layers.iter().filter_map(|layer| Some((layer.layer.as_str(), layer.relative_error?))).collect();
-        let worst = errors.iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(a.0)));
+        let errors: Vec<(&LayerReport, f64)> =
+            layers.iter().filter_map(|layer| Some((layer, layer.relative_error?))).collect();
+        let worst = errors.iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.layer.cmp(&a.0.layer)));
+        let degenerate = layers.iter().filter_map(|layer| Some((&layer.layer, layer.degeneracy?)));
+        let degenerate = degenerate.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(a.0)));
         let totals = Summary {
             totals: plan.totals,
             keep: plan.totals.keep(),
             layer_keep: plan.totals.layer_keep(),
-            worst_error: worst
-                .map(|&(layer, relative_error)| WorstError { layer: layer.to_owned(), relative_error }),
+            worst_error: worst.map(|&(layer, relative_error)| WorstError {
+                layer: layer.layer.clone(),
+                relative_error,
+                certainty: layer.certainty,
+            }),
+            worst_degeneracy: degenerate
+                .map(|(layer, degeneracy)| WorstDegeneracy { layer: layer.clone(), degeneracy }),
             mean_error: (!errors.is_empty())
                 .then(|| errors.iter().map(|(_, error)| error).sum::<f64>() / errors.len() as f64),
             peak_memory_bytes: plan.peak_memory_bytes,

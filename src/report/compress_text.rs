@@ -3,6 +3,7 @@
 use super::compress::{CompressReport, plural};
 use super::table::{Align, Table};
 use super::units;
+use crate::decompose::Certainty;
 use crate::plan::tuple as shape;
 use std::fmt::Write as _;
 
@@ -38,7 +39,7 @@ impl CompressReport {
                 layer.ranks.to_string(),
                 units::count(layer.parameters_before),
                 units::count(layer.parameters_after),
-                error(layer.relative_error),
+                layer.relative_error.map_or_else(|| "-".to_owned(), |e| units::foreseen(e, layer.certainty)),
             ];
             cells.extend(calibrated.then(|| error(layer.output_error)));
             cells.extend(compared.then(|| layer.next_best().unwrap_or_else(|| "-".to_owned())));
@@ -138,10 +139,29 @@ impl CompressReport {
             totals.layers_dense
         );
         if let (Some(worst), Some(mean)) = (&self.totals.worst_error, self.totals.mean_error) {
-            let (worst_error, mean) = (units::error(worst.relative_error), units::error(mean));
+            let (worst_error, mean) =
+                (units::foreseen(worst.relative_error, worst.certainty), units::error(mean));
             let _ = write!(text, "; relative error: mean {mean}, worst {worst_error} (`{}`)", worst.layer);
         }
         text.push('\n');
+        if let Some(worst) = &self.totals.worst_degeneracy {
+            let _ = writeln!(
+                text,
+                "components' squared norms over their sum's: at most {:.1} (`{}`)",
+                worst.degeneracy, worst.layer
+            );
+        }
+        let marked = |of: Certainty| {
+            let next = self.layers.iter().flat_map(|layer| layer.alternatives.iter().take(2));
+            let mut all = self.layers.iter().filter_map(|l| l.certainty).chain(next.map(|o| o.certainty));
+            all.any(|certainty| certainty == of)
+        };
+        let marks = [(Certainty::AtMost, "<: at most"), (Certainty::Estimated, "~: about, most often less")];
+        let marks: Vec<&str> =
+            marks.into_iter().filter(|(of, _)| marked(*of)).map(|(_, text)| text).collect();
+        if !marks.is_empty() {
+            let _ = writeln!(text, "errors that were not measured: {}", marks.join("; "));
+        }
         if self.dry_run {
             let _ = writeln!(text, "working memory: at most {}", units::size(self.totals.peak_memory_bytes));
         }

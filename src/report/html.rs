@@ -69,7 +69,8 @@ fn tiles(body: &mut String, report: &CompressReport) {
         &change(units::count(totals.multiply_adds_before), units::count(totals.multiply_adds_after)),
     );
     if let (Some(worst), Some(mean)) = (&report.totals.worst_error, report.totals.mean_error) {
-        let note = format!("worst {}, {}", units::error(worst.relative_error), escape(&worst.layer));
+        let shown = units::foreseen(worst.relative_error, worst.certainty);
+        let note = format!("worst {}, {}", escape(&shown), escape(&worst.layer));
         tile("mean relative error", &units::error(mean), &note);
     }
     let dense = format!("{} left dense", totals.layers_dense);
@@ -101,6 +102,7 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
     }
     let calibrated = layers.iter().any(|layer| layer.output_error.is_some());
     let compared = layers.iter().any(|layer| !layer.alternatives.is_empty());
+    let degenerate = layers.iter().any(|layer| layer.degeneracy.is_some());
     body.push_str("<section><h2>Layers</h2><div class=\"scroll\"><table class=\"sortable\"><thead><tr>");
     for (name, numeric) in [
         ("layer", false),
@@ -114,10 +116,17 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
         ("kept", true),
         ("relative error", true),
         ("of output", true),
+        ("degeneracy", true),
         ("next best", false),
         ("seconds", true),
     ] {
-        if (name == "next best" && !compared) || (name == "of output" && !calibrated) {
+        let is_absent = match name {
+            "next best" => !compared,
+            "of output" => !calibrated,
+            "degeneracy" => !degenerate,
+            _ => false,
+        };
+        if is_absent {
             continue;
         }
         let class = if numeric { " class=\"number\"" } else { "" };
@@ -128,11 +137,16 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
         let kept = ratio(layer.parameters_after, layer.parameters_before);
         let number =
             |value: f64, text: &str| format!("<td class=\"number\" data-value=\"{value}\">{text}</td>");
-        let error =
-            layer.relative_error.map_or_else(|| number(-1.0, "&ndash;"), |e| number(e, &units::error(e)));
+        let shown = |e: f64| number(e, &escape(&units::foreseen(e, layer.certainty)));
+        let error = layer.relative_error.map_or_else(|| number(-1.0, "&ndash;"), shown);
         let output = match layer.output_error {
             Some(error) => number(error, &units::error(error)),
             None if calibrated => number(-1.0, "&ndash;"),
+            None => String::new(),
+        };
+        let degeneracy = match layer.degeneracy {
+            Some(found) => number(found, &format!("{found:.1}")),
+            None if degenerate => number(-1.0, "&ndash;"),
             None => String::new(),
         };
         let next = if compared {
@@ -147,9 +161,8 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
             layer.elapsed_secs.map_or_else(|| number(-1.0, "&ndash;"), |t| number(t, &format!("{t:.3}")));
         let _ = writeln!(
             body,
-            "<tr><td><a href=\"#{}\">{}</a></td><td>{}</td><td data-value=\"{}\">{}</td><td>{}</td>{}{}{}{}{}{error}{output}{next}{time}</tr>",
-            anchor(&layer.layer),
-            escape(&layer.layer),
+            "<tr><td>{}</td><td>{}</td><td data-value=\"{}\">{}</td><td>{}</td>{}{}{}{}{}{error}{output}{degeneracy}{next}{time}</tr>",
+            name(layer),
             layer.kind,
             layer.parameters_before,
             shape(&layer.shape),
@@ -162,6 +175,15 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
         );
     }
     body.push_str("</tbody></table></div></section>\n");
+}
+
+/// A layer's name, which leads to its spectrum where that is drawn.
+fn name(layer: &LayerReport) -> String {
+    let name = escape(&layer.layer);
+    if layer.spectrum.is_none() {
+        return name;
+    }
+    format!("<a href=\"#{}\">{name}</a>", anchor(&layer.layer))
 }
 
 fn parameters(body: &mut String, layers: &[LayerReport]) {
@@ -195,19 +217,23 @@ fn spectra(body: &mut String, layers: &[LayerReport]) {
     }
     body.push_str(
         "<section><h2>Spectra</h2>\
-         <p>Singular values over the largest one, on a logarithmic scale; the line marks the rank, what is left of it is kept.</p>\n\
+         <p>Singular values over the largest one, on a logarithmic scale; the line marks the rank, what is left of it is kept. Of a layer that is a tensor they are those of its weight as a matrix, which no rank cuts.</p>\n\
          <div class=\"charts\">\n",
     );
     for layer in layers {
         let Some(spectrum) = &layer.spectrum else { continue };
         let _ = writeln!(
             body,
-            "<figure id=\"{}\"><figcaption>{}<span>rank {} of {}, error {}</span></figcaption>{}</figure>",
+            "<figure id=\"{}\"><figcaption>{}<span>{}rank {} of {}, error {}</span></figcaption>{}</figure>",
             anchor(&layer.layer),
             escape(&layer.layer),
+            if layer.is_tensor() { format!("{}, ", layer.scheme) } else { String::new() },
             layer.ranks,
             layer.max_rank,
-            layer.relative_error.map_or_else(|| "unknown".to_owned(), units::error),
+            layer.relative_error.map_or_else(
+                || "unknown".to_owned(),
+                |e| escape(&units::foreseen(e, layer.certainty)).clone()
+            ),
             chart(spectrum, (!layer.is_tensor()).then_some(layer.rank))
         );
     }

@@ -228,7 +228,8 @@ impl InspectReport {
         if !formats.is_empty() {
             let _ = write!(
                 text,
-                "\n{formats}\nerrors to expect at these parts of the layer's parameters, the least marked\n"
+                "\n{formats}\nerrors to expect at these parts of the layer's parameters, the least marked; those of tucker and tensor-train are bounds, \
+                 of cp after few sweeps\n"
             );
         }
         text
@@ -338,7 +339,7 @@ impl InspectReport {
                 .extend(["stable rank", "90 %", "95 %", "99 %", "99.9 %"].map(|name| (name, Align::Right)));
         }
         if self.factored {
-            columns.extend([("rank", Align::Right), ("error", Align::Right)]);
+            columns.extend([("scheme", Align::Left), ("rank", Align::Right), ("error", Align::Right)]);
         }
         if rank.is_some() {
             columns.extend([(at.as_str(), Align::Right), (loses.as_str(), Align::Right)]);
@@ -367,6 +368,7 @@ impl InspectReport {
             if self.factored {
                 let rank = layer.factored_ranks.map(|ranks| ranks.to_string());
                 let rank = rank.or_else(|| layer.factored_rank.map(|rank| rank.to_string()));
+                row.push(rank.as_ref().map_or("-", |_| layer.scheme).to_owned());
                 row.push(rank.unwrap_or_else(|| "dense".to_owned()));
                 row.push(layer.relative_error.map_or_else(|| "-".to_owned(), units::error));
             }

@@ -28,7 +28,9 @@ mod verify;
 
 pub use checks::{Check, CheckResult};
 pub(crate) use compress::Outcome;
-pub use compress::{CompressReport, LayerReport, LeftDense, SCHEMA_VERSION, Summary, WorstError};
+pub use compress::{
+    CompressReport, LayerReport, LeftDense, SCHEMA_VERSION, Summary, WorstDegeneracy, WorstError,
+};
 pub use evaluate::EvaluateReport;
 pub use evaluate_text::{EvaluateTextReport, TextMeasure};
 pub use evaluated::Evaluated;
@@ -41,9 +43,9 @@ pub use inspect_html::inspect_html;
 pub(crate) use page::GENERATOR;
 pub use progress::TerminalProgress;
 pub use table::{Align, Table};
-pub use training::{BestEpoch, TrainedParameter, TrainingReport, TrainingTotals};
+pub use training::{BestEpoch, TrainedLayer, TrainedParameter, TrainingReport, TrainingTotals};
 pub use training_html::training_html;
 pub use training_progress::TerminalTraining;
 pub use translate::{TranslateReport, Translated};
-pub use units::{count, error, seconds, size};
+pub use units::{count, error, foreseen, seconds, size};
 pub use verify::{CollapseReport, VerifiedLayer, VerifyReport};

@@ -39,6 +39,7 @@ impl Progress for TerminalProgress {
         let verb = match stage {
             Stage::Calibrating => "calibrated",
             Stage::Spectra => "spectrum",
+            Stage::Comparing => "compared",
             Stage::Factoring => "factored",
             Stage::Collapsing => "collapsed",
             Stage::Verifying => "verified",
@@ -67,6 +68,9 @@ impl Progress for TerminalProgress {
         state.done += 1;
         let place = format!("{} {}/{}", state.verb, state.done, state.layers);
         let mut what = event.layer.to_owned();
+        if let Some(scheme) = event.scheme {
+            let _ = write!(what, " {scheme}");
+        }
         if let Some(ranks) = event.ranks {
             let _ = write!(what, " rank {ranks}");
         }

@@ -1,12 +1,14 @@
 use super::checks::CheckResult;
-use super::compress::SCHEMA_VERSION;
+use super::compress::{SCHEMA_VERSION, plural};
 use super::curves::number;
 use super::table::{Align, Table};
 use super::units;
+use crate::checkpoint::ModuleRecord;
 use crate::layers::{Parameters, Role};
 use crate::train::{Decay, DecayTable, EpochMetrics};
 use indexmap::IndexMap;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Epochs in the text at most.
@@ -32,6 +34,9 @@ pub struct TrainingReport {
     /// The epoch that was best on the test set, the first of equals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best: Option<BestEpoch>,
+    /// The layers that are factored, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<TrainedLayer>,
     /// What was trained, and how each parameter was decayed.
     pub parameters: Vec<TrainedParameter>,
     /// Every epoch's metrics.
@@ -80,6 +85,20 @@ pub struct BestEpoch {
     /// What else was measured on the test set.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub scores: IndexMap<String, f64>,
+}
+
+/// One factored layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TrainedLayer {
+    /// Its name.
+    pub layer: String,
+    /// How it is factored.
+    pub scheme: String,
+    /// The dense weight's shape.
+    pub shape: Vec<usize>,
+    /// The ranks of its factors.
+    pub ranks: Vec<usize>,
 }
 
 /// One trained parameter.
@@ -136,6 +155,7 @@ impl TrainingReport {
             output: None,
             totals,
             best: best(&epochs),
+            layers: Vec::new(),
             parameters: trained.collect(),
             epochs,
             options,
@@ -152,6 +172,19 @@ impl TrainingReport {
     #[must_use]
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed)
+    }
+
+    /// The same, with what a record says of the layers that are factored.
+    #[must_use]
+    pub fn with_layers(mut self, modules: &BTreeMap<String, ModuleRecord>) -> Self {
+        let layer = |(name, module): (&String, &ModuleRecord)| TrainedLayer {
+            layer: name.clone(),
+            scheme: module.scheme.clone(),
+            shape: module.shape.clone(),
+            ranks: if module.ranks.is_empty() { vec![module.rank] } else { module.ranks.clone() },
+        };
+        self.layers = modules.iter().map(layer).collect();
+        self
     }
 
     /// The same, compared with the parameters of the dense model.
@@ -242,6 +275,13 @@ impl TrainingReport {
         let mut text = format!("{} trained parameters", units::count(totals.parameters));
         if let (Some(dense), Some(keep)) = (totals.parameters_dense, totals.keep) {
             let _ = write!(text, ", {} of the dense model's {}", percent(keep), units::count(dense));
+        }
+        if !self.layers.is_empty() {
+            let mut schemes: BTreeMap<&str, usize> = BTreeMap::new();
+            self.layers.iter().for_each(|layer| *schemes.entry(&layer.scheme).or_default() += 1);
+            let named: Vec<String> =
+                schemes.iter().map(|(scheme, count)| format!("{count} {scheme}")).collect();
+            let _ = write!(text, "\n{} factored: {}", plural(self.layers.len(), "layer"), named.join(", "));
         }
         let _ = writeln!(
             text,

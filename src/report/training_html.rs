@@ -2,7 +2,7 @@
 
 use super::curves::{Curve, Scale, figure, number};
 use super::page::{escape, page};
-use super::training::{TrainedParameter, TrainingReport, decay_text, headline, percent};
+use super::training::{TrainedLayer, TrainedParameter, TrainingReport, decay_text, headline, percent};
 use super::units;
 use crate::plan::tuple as shape;
 use crate::train::{EpochMetrics, LayerDiagnostics};
@@ -12,7 +12,11 @@ use std::fmt::Write as _;
 const DIAGNOSTICS: [(&str, &str, fn(&LayerDiagnostics) -> f64); 6] = [
     ("norm", "|A B|", |layer| layer.norm),
     ("nuclear norm", "the sum of singular values of A B", |layer| layer.nuclear_norm),
-    ("nuclear norm's bound", "(|A|\u{b2} + |B|\u{b2}) / 2", |layer| layer.nuclear_bound),
+    (
+        "nuclear norm's bound",
+        "(|A|\u{b2} + |B|\u{b2}) / 2; of tensors half the factors' squares, a bound of nothing",
+        |layer| layer.nuclear_bound,
+    ),
     ("effective step size", "learning rate / |A B|\u{b2}", |layer| layer.effective_step_size),
     ("non-orthogonality", "how far the factors are from orthogonal", |layer| layer.non_orthogonality),
     ("stable rank", "|A B|\u{b2} / s\u{2081}\u{b2}", |layer| layer.stable_rank),
@@ -28,6 +32,7 @@ pub fn training_html(report: &TrainingReport) -> String {
     curves(&mut body, &report.epochs);
     diagnostics(&mut body, &report.epochs);
     last_diagnostics(&mut body, &report.epochs);
+    layer_table(&mut body, &report.layers);
     parameters(&mut body, &report.parameters);
     options(&mut body, report);
     page(&format!("fnl: training {}", report.model), &body)
@@ -203,6 +208,28 @@ fn last_diagnostics(body: &mut String, epochs: &[EpochMetrics]) {
             let _ = write!(body, "<td class=\"number\" data-value=\"{key}\">{text}</td>");
         }
         body.push_str("</tr>\n");
+    }
+    body.push_str("</tbody></table></div></section>\n");
+}
+
+fn layer_table(body: &mut String, layers: &[TrainedLayer]) {
+    if layers.is_empty() {
+        return;
+    }
+    body.push_str("<section><h2>How layers are factored</h2>");
+    table_head(body, &[("layer", false), ("scheme", false), ("shape", false), ("rank", true)]);
+    for layer in layers {
+        let ranks: Vec<String> = layer.ranks.iter().map(ToString::to_string).collect();
+        let _ = writeln!(
+            body,
+            "<tr><td>{}</td><td>{}</td><td data-value=\"{}\">{}</td><td class=\"number\" data-value=\"{}\">{}</td></tr>",
+            escape(&layer.layer),
+            escape(&layer.scheme),
+            layer.shape.iter().product::<usize>(),
+            shape(&layer.shape),
+            layer.ranks.iter().max().unwrap_or(&0),
+            ranks.join(","),
+        );
     }
     body.push_str("</tbody></table></div></section>\n");
 }

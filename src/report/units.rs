@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use crate::decompose::Certainty;
+
 /// A size in bytes, KiB, MiB, GiB or TiB.
 ///
 /// ```
@@ -31,6 +33,24 @@ pub fn count(number: u64) -> String {
 #[must_use]
 pub fn error(value: f64) -> String {
     if value == 0.0 || value >= 0.0005 { format!("{value:.3}") } else { format!("{value:.1e}") }
+}
+
+/// An error, marked where it is only bounded or estimated.
+///
+/// ```
+/// use fnl::decompose::Certainty;
+///
+/// assert_eq!(fnl::report::foreseen(0.25, Some(Certainty::AtMost)), "<0.250");
+/// assert_eq!(fnl::report::foreseen(0.25, None), "0.250");
+/// ```
+#[must_use]
+pub fn foreseen(value: f64, certainty: Option<Certainty>) -> String {
+    let mark = match certainty {
+        Some(Certainty::AtMost) => "<",
+        Some(Certainty::Estimated) => "~",
+        Some(Certainty::Exact) | None => "",
+    };
+    format!("{mark}{}", error(value))
 }
 
 /// A duration.

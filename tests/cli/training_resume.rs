@@ -34,9 +34,14 @@ fn reaches(scene: &Scene, child: &mut Child, out: &str, step: u64) -> bool {
 /// Kills a run again and again, resumes it to its end, and compares it with one that was left alone.
 #[track_caller]
 fn survives_kills(name: &str, flags: &[&str], save_every: &str) {
+    factored_survives_kills(name, "--rank-ratio=0.5", flags, save_every);
+}
+
+/// The same with ranks by this rule.
+#[track_caller]
+fn factored_survives_kills(name: &str, ranks: &str, flags: &[&str], save_every: &str) {
     let scene = Scene::new();
-    let command =
-        [&["finetune", "dense.safetensors", "--rank-ratio=0.5", EPOCHS, save_every][..], flags].concat();
+    let command = [&["finetune", "dense.safetensors", ranks, EPOCHS, save_every][..], flags].concat();
     scene.trains(&command, "whole");
     let steps = scene.epochs("whole").last().expect("an epoch")["step"].as_u64().expect("a step");
     let mut random = ChaCha8Rng::seed_from_u64(steps + name.len() as u64);
@@ -91,6 +96,13 @@ fn survives_kills(name: &str, flags: &[&str], save_every: &str) {
 #[test]
 fn momentum_and_augmentation_survive_kills() {
     survives_kills("momentum", &["--momentum=0.9", "--nesterov", "--clip=5"], "--save-every=1");
+}
+
+#[test]
+fn tensors_survive_kills() {
+    for scheme in ["tucker", "cp", "tensor-train"] {
+        factored_survives_kills(scheme, "--layer-keep=0.5", &["--scheme", scheme], "--save-every=5");
+    }
 }
 
 #[test]

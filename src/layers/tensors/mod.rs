@@ -8,7 +8,7 @@ mod train;
 mod tucker;
 
 use crate::decompose::tensor::inverse;
-use crate::decompose::{Scheme, Tensorization};
+use crate::decompose::{Split, Tensorization};
 use candle_core::{Result, Tensor, bail};
 
 /// What every format of tensors computes, its factors in their own order.
@@ -37,22 +37,22 @@ impl<'a> Factors<'a> {
         if of.ranks_of(&shapes).is_none() {
             bail!("factors of shapes {shapes:?} do not form a weight of shape {:?}", of.shape());
         }
-        let contraction: Box<dyn Contraction> = match (of.scheme(), of.is_chain()) {
-            (Scheme::Tucker, true) => {
+        let contraction: Box<dyn Contraction> = match of.split() {
+            Split::TuckerKernel => {
                 let (inner, core, out) = (&stored[0], &stored[1], &stored[2]);
                 let factors = vec![as_matrix(out)?, as_matrix(inner)?.t()?.contiguous()?];
                 Box::new(tucker::Tucker { core: core.contiguous()?, factors })
             }
-            (Scheme::Tucker, false) => {
+            Split::TuckerPairs(_) => {
                 let factors = stored[1..].iter().map(Tensor::contiguous).collect::<Result<_>>()?;
                 Box::new(tucker::Tucker { core: stored[0].contiguous()?, factors })
             }
-            (Scheme::Cp, _) => {
+            Split::Components => {
                 let (out, inner) = (&stored[stored.len() - 1], &stored[..stored.len() - 1]);
                 let inner = inner.iter().map(as_matrix).collect::<Result<_>>()?;
                 Box::new(components::Components { out: as_matrix(out)?, inner })
             }
-            _ => Box::new(train::Train {
+            Split::Train(_) => Box::new(train::Train {
                 cores: stored.iter().map(Tensor::contiguous).collect::<Result<_>>()?,
             }),
         };
@@ -86,9 +86,9 @@ impl<'a> Factors<'a> {
 
     /// What belongs to the contraction's factors, as it is stored.
     fn stored(&self, found: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        let ordered = match (self.of.scheme(), self.of.is_chain(), found.as_slice()) {
-            (Scheme::Tucker, true, [core, out, inner]) => vec![inner.t()?, core.clone(), out.clone()],
-            (Scheme::Cp, _, [out, inner @ ..]) => inner.iter().chain([out]).cloned().collect(),
+        let ordered = match (self.of.split(), found.as_slice()) {
+            (Split::TuckerKernel, [core, out, inner]) => vec![inner.t()?, core.clone(), out.clone()],
+            (Split::Components, [out, inner @ ..]) => inner.iter().chain([out]).cloned().collect(),
             _ => found,
         };
         let reshaped =
