@@ -33,6 +33,9 @@ fn problems(place: &str, document: &Value, schema: &Value, root: &Value, found: 
             "enum" => rule.as_array().expect("values").contains(document),
             "minimum" => document.as_f64().is_none_or(|number| number >= rule.as_f64().expect("a number")),
             "maximum" => document.as_f64().is_none_or(|number| number <= rule.as_f64().expect("a number")),
+            "minItems" => {
+                document.as_array().is_none_or(|all| all.len() as u64 >= rule.as_u64().expect("a count"))
+            }
             "required" => rule
                 .as_array()
                 .expect("names")
@@ -108,6 +111,12 @@ fn reports_are_as_the_schema_says() {
         &["evaluate", "run/model.safetensors", "--data=cifar10:data", "--min-accuracy=0.9"][..],
         &["dense.safetensors", "--rank=4", "--out=factored.safetensors", "--max-keep=0.1"],
         &[&fixture("tiny-bert"), "--keep=0.6", "--dry-run"],
+        &["dense.safetensors", "--keep=0.6", "--scheme=auto", "--dry-run"],
+        &["dense.safetensors", "--keep=0.6", "--scheme=auto", "--out=auto.safetensors"],
+        &["dense.safetensors", "--keep=0.6", "--scheme=cp", "--out=cp.safetensors"],
+        &["dense.safetensors", "--keep=0.6", "--scheme=tucker", "--dry-run"],
+        &["inspect", "auto.safetensors"],
+        &["inspect", "dense.safetensors", "--formats"],
         &["collapse", "factored.safetensors", "--out=collapsed.safetensors"],
         &["verify", "factored.safetensors", "--against=dense.safetensors"],
         &["inspect", "run/model.safetensors"],
