@@ -246,8 +246,8 @@ fn refuse_ranks(drafts: &[Draft], recipe: &Recipe) -> Result<(), PlanError> {
             let all = of_rule().filter(fits).all(|draft| beyond(&draft));
             if let Some(draft) = named.or_else(|| of_rule().find(fits).filter(|_| all)) {
                 return Err(PlanError::RanksBeyondLayer {
-                    ranks,
-                    max_ranks: draft.format().max_ranks(),
+                    ranks: ranks.into(),
+                    max_ranks: draft.format().max_ranks().into(),
                     tensor: draft.entry.name.clone(),
                     shape: draft.entry.shape.clone(),
                 });

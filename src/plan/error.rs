@@ -1,7 +1,7 @@
 use super::catalog::Exclusion;
 use super::recipe::RecipeError;
 use crate::checkpoint::{Bytes, CheckpointError};
-use crate::decompose::{DecomposeError, Ranks};
+use crate::decompose::DecomposeError;
 use serde::Serialize;
 use std::fmt;
 
@@ -106,14 +106,16 @@ pub enum PlanError {
     },
     /// Ranks of several modes are beyond the layers that they are asked for.
     #[error(
-        "ranks {ranks} exceed the largest possible ranks {max_ranks} of `{tensor}`, shape {}",
+        "ranks {} exceed the largest possible ranks {} of `{tensor}`, shape {}",
+        tuple(ranks),
+        tuple(max_ranks),
         tuple(shape)
     )]
     RanksBeyondLayer {
         /// The ranks asked for.
-        ranks: Ranks,
+        ranks: Vec<usize>,
         /// The largest possible.
-        max_ranks: Ranks,
+        max_ranks: Vec<usize>,
         /// The weight with them.
         tensor: String,
         /// That weight's shape.

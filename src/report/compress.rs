@@ -268,42 +268,6 @@ impl CompressReport {
                 });
             }
         }
-        let dense = plan
-            .tensors
-            .iter()
-            .filter_map(|tensor| {
-                Some(LeftDense {
-                    layer: tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name).to_owned(),
-                    kind: tensor.kind.name(),
-                    shape: tensor.shape.clone(),
-                    parameters: tensor.shape.iter().map(|&axis| axis as u64).product(),
-                    reason: tensor.reason?,
-                    detail: tensor.detail.clone()?,
-                })
-            })
-            .collect();
-        let errors: Vec<(&LayerReport, f64)> =
-            layers.iter().filter_map(|layer| Some((layer, layer.relative_error?))).collect();
-        let worst = errors.iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.layer.cmp(&a.0.layer)));
-        let degenerate = layers.iter().filter_map(|layer| Some((&layer.layer, layer.degeneracy?)));
-        let degenerate = degenerate.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(a.0)));
-        let totals = Summary {
-            totals: plan.totals,
-            keep: plan.totals.keep(),
-            layer_keep: plan.totals.layer_keep(),
-            worst_error: worst.map(|&(layer, relative_error)| WorstError {
-                layer: layer.layer.clone(),
-                relative_error,
-                certainty: layer.certainty,
-            }),
-            worst_degeneracy: degenerate
-                .map(|(layer, degeneracy)| WorstDegeneracy { layer: layer.clone(), degeneracy }),
-            mean_error: (!errors.is_empty())
-                .then(|| errors.iter().map(|(_, error)| error).sum::<f64>() / errors.len() as f64),
-            peak_memory_bytes: plan.peak_memory_bytes,
-            calibration_secs: None,
-            elapsed_secs: None,
-        };
         Self {
             schema_version: SCHEMA_VERSION,
             tool: crate::TOOL.to_owned(),
@@ -311,9 +275,9 @@ impl CompressReport {
             input,
             output: None,
             dry_run: outcomes.is_none(),
-            totals,
+            totals: summary(plan, &layers),
             layers,
-            dense,
+            dense: left_dense(plan),
             tensors: plan.tensors.clone(),
             checks: Vec::new(),
             files_left_out: Vec::new(),
@@ -340,6 +304,49 @@ impl CompressReport {
             layer.elapsed_secs = None;
         }
         report
+    }
+}
+
+/// The weights that stay dense, and why.
+fn left_dense(plan: &Plan) -> Vec<LeftDense> {
+    plan.tensors
+        .iter()
+        .filter_map(|tensor| {
+            Some(LeftDense {
+                layer: tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name).to_owned(),
+                kind: tensor.kind.name(),
+                shape: tensor.shape.clone(),
+                parameters: tensor.shape.iter().map(|&axis| axis as u64).product(),
+                reason: tensor.reason?,
+                detail: tensor.detail.clone()?,
+            })
+        })
+        .collect()
+}
+
+/// The sums of a plan and what is known of its layers.
+fn summary(plan: &Plan, layers: &[LayerReport]) -> Summary {
+    let errors: Vec<(&LayerReport, f64)> =
+        layers.iter().filter_map(|layer| Some((layer, layer.relative_error?))).collect();
+    let worst = errors.iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.layer.cmp(&a.0.layer)));
+    let degenerate = layers.iter().filter_map(|layer| Some((&layer.layer, layer.degeneracy?)));
+    let degenerate = degenerate.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(a.0)));
+    Summary {
+        totals: plan.totals,
+        keep: plan.totals.keep(),
+        layer_keep: plan.totals.layer_keep(),
+        worst_error: worst.map(|&(layer, relative_error)| WorstError {
+            layer: layer.layer.clone(),
+            relative_error,
+            certainty: layer.certainty,
+        }),
+        worst_degeneracy: degenerate
+            .map(|(layer, degeneracy)| WorstDegeneracy { layer: layer.clone(), degeneracy }),
+        mean_error: (!errors.is_empty())
+            .then(|| errors.iter().map(|(_, error)| error).sum::<f64>() / errors.len() as f64),
+        peak_memory_bytes: plan.peak_memory_bytes,
+        calibration_secs: None,
+        elapsed_secs: None,
     }
 }
 

@@ -249,7 +249,7 @@ fn what_does_not_go_together_is_refused() {
             &["--rank=2,3,4", "--scheme=tucker"],
             "found 3 ranks, expected 1, or 2 for a tensor of the modes [",
         ),
-        (1, &["--rank=999,2", "--scheme=tucker"], "ranks 999,2 exceed the largest possible ranks "),
+        (1, &["--rank=999,2", "--scheme=tucker"], "ranks (999, 2) exceed the largest possible ranks ("),
         (1, &["--rank=2", "--scheme=tucker", "--pairs=3"], "as tucker has its own axes"),
         (
             1,
