@@ -252,7 +252,7 @@ impl CompressReport {
                         Save::Collapsed => format.multiply_adds() as u64,
                     },
                     relative_error: outcome.map(|outcome| outcome.relative_error).or(foreseen_error),
-                    certainty: foreseen.map(|foreseen| foreseen.certainty),
+                    certainty: foreseen.filter(|_| layer.metric.is_none()).map(|foreseen| foreseen.certainty),
                     output_error: outcome.and_then(|outcome| outcome.output_error).or(foreseen_output),
                     svd: outcome.and_then(|outcome| outcome.svd),
                     degeneracy: outcome.and_then(|outcome| outcome.degeneracy),
