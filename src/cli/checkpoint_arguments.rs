@@ -81,7 +81,7 @@ pub(super) struct InspectArguments {
     /// Show what each layer would lose in every format: matrices, tucker, cp, tensor-train
     #[arg(long, conflicts_with = "no_spectra")]
     pub(super) formats: bool,
-    /// How tensors take outputs and inputs apart: in how many [default: 2], or 8x4,8x16 for outputs x inputs of each
+    /// How tensors take outputs and inputs apart: in how many [default: 2, of Tucker 3], or 8x4,8x16 for outputs x inputs of each
     #[arg(long, value_name = "PAIRS", value_parser = pairs, requires = "formats")]
     pub(super) pairs: Option<Pairs>,
     /// Write a page with a chart of each layer's formats

@@ -98,3 +98,38 @@ fn tried(
     }
     Ok(ranked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranked(form: usize, at_least: f64, error: f64, certainty: Certainty) -> Ranked {
+        let foreseen = Foreseen { error_squared: error, at_least_squared: at_least, certainty };
+        Ranked { form, ranks: Ranks::from(1), foreseen }
+    }
+
+    #[test]
+    fn only_what_may_be_the_best_is_tried_and_bounds_first() {
+        let exact = |form: usize, error: f64| ranked(form, error, error, Certainty::Exact);
+        // An estimate leads, and nothing else can fall to it: it is the best whatever it turns out to be.
+        let clear = [
+            ranked(0, 0.1, 0.2, Certainty::Estimated),
+            exact(1, 0.3),
+            ranked(2, 0.25, 0.4, Certainty::AtMost),
+        ];
+        assert_eq!(next(&clear, false), None);
+        assert_eq!(next(&clear, true), Some(0));
+        // A bound may turn out below the exact leader, an estimate too: the bound takes less to try.
+        let open = [
+            exact(0, 0.2),
+            ranked(1, 0.15, 0.3, Certainty::Estimated),
+            ranked(2, 0.1, 0.4, Certainty::AtMost),
+        ];
+        assert_eq!(next(&open, false), Some(2));
+        // It turned out worse; the estimate is still open, then nothing is.
+        let tried = [exact(0, 0.2), ranked(1, 0.15, 0.3, Certainty::Estimated), exact(2, 0.35)];
+        assert_eq!(next(&tried, false), Some(1));
+        assert_eq!(next(&[exact(0, 0.2), exact(1, 0.3)], true), None);
+        assert_eq!(next(&[], true), None);
+    }
+}

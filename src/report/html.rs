@@ -230,10 +230,9 @@ fn spectra(body: &mut String, layers: &[LayerReport]) {
             if layer.is_tensor() { format!("{}, ", layer.scheme) } else { String::new() },
             layer.ranks,
             layer.max_rank,
-            layer.relative_error.map_or_else(
-                || "unknown".to_owned(),
-                |e| escape(&units::foreseen(e, layer.certainty)).clone()
-            ),
+            layer
+                .relative_error
+                .map_or_else(|| "unknown".to_owned(), |e| escape(&units::foreseen(e, layer.certainty))),
             chart(spectrum, (!layer.is_tensor()).then_some(layer.rank))
         );
     }
