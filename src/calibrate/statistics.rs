@@ -1,5 +1,5 @@
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Dtype, OutputError, OutputOptions, OutputTensor, Staging,
+    Checkpoint, CheckpointError, Dtype, OutputError, OutputOptions, OutputTensor, Staging, natural_order,
 };
 use crate::decompose::{Method, Metric};
 use crate::linalg::Cholesky;
@@ -107,6 +107,14 @@ pub enum StatisticsError {
         /// The number expected.
         expected: String,
     },
+    /// A model that gives no numbers, or numbers too large to be squared.
+    #[error("calibration is of no use: {what} of `{layer}` are not finite")]
+    NotFinite {
+        /// Inputs or gradients.
+        what: &'static str,
+        /// The first layer with them.
+        layer: String,
+    },
     /// Statistics without what a method needs.
     #[error("the statistics in `{}` hold no gradients, which method `fisher` needs", path.display())]
     NoGradients {
@@ -154,6 +162,29 @@ impl Statistics {
     #[must_use]
     pub fn input(&self, layer: &str) -> Option<&Moments> {
         self.inputs.get(self.layers.get(layer)?.input)
+    }
+
+    /// Refuses what no metric can be made of.
+    ///
+    /// # Errors
+    ///
+    /// - [`StatisticsError::NotFinite`]: a model whose weights or activations are not finite
+    pub fn check(&self) -> Result<(), StatisticsError> {
+        let broken = |moments: &Moments| !moments.magnitude.iter().all(|sum| sum.is_finite());
+        let mut names: Vec<&String> = self.layers.keys().collect();
+        names.sort_by(|a, b| natural_order(a, b));
+        for name in names {
+            let layer = &self.layers[name];
+            let what = if broken(&self.inputs[layer.input]) {
+                "inputs"
+            } else if layer.outputs.as_ref().is_some_and(broken) {
+                "gradients of outputs"
+            } else {
+                continue;
+            };
+            return Err(StatisticsError::NotFinite { what, layer: name.clone() });
+        }
+        Ok(())
     }
 
     /// Whether gradients were collected.

@@ -186,7 +186,7 @@ fn missing_hint(path: &Path) -> Option<String> {
     let plain = |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && !part.starts_with('.'));
     let named = plain(parts.next()) && plain(parts.next()) && parts.next().is_none();
     (named && path.extension().is_none_or(|extension| extension != "safetensors"))
-        .then(|| format!("a repository of the hub is named hf://{text}"))
+        .then(|| format!("if it is a repository of the hub, name it hf://{text}"))
 }
 
 /// Lists the first few names of files.

@@ -10,6 +10,32 @@ use serde::{
 
 use super::problem::Problem;
 
+/// A text of JSON with null for the numbers that Python writes and JSON does not have: NaN and both infinities.
+pub(crate) fn with_nulls(text: &str) -> String {
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if character == '"' {
+            let mut escaped = false;
+            let inside = |c: char| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            };
+            let end = rest[1..].find(inside).map_or(rest.len(), |end| end + 2);
+            whole.push_str(&rest[..end]);
+            rest = &rest[end..];
+            continue;
+        }
+        let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| rest.starts_with(word));
+        let (text, length) =
+            word.map_or((&rest[..character.len_utf8()], character.len_utf8()), |word| ("null", word.len()));
+        whole.push_str(text);
+        rest = &rest[length..];
+    }
+    whole
+}
+
 /// A JSON object as the list of its entries.
 pub(crate) struct Entries<V>(pub(crate) Vec<(String, V)>);
 
@@ -114,4 +140,17 @@ pub(crate) const METADATA_KEY: &str = "__metadata__";
 #[derive(Deserialize)]
 pub(crate) struct RawIndex {
     pub(crate) weight_map: Entries<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_nulls;
+
+    #[test]
+    fn only_numbers_become_null() {
+        let text = r#"{"a": [NaN, -Infinity, Infinity, 1], "NaN": "\"NaN\\", "b": -1}"#;
+        let expected = r#"{"a": [null, null, null, 1], "NaN": "\"NaN\\", "b": -1}"#;
+        assert_eq!(with_nulls(text), expected);
+        assert_eq!(with_nulls("\"open"), "\"open");
+    }
 }

@@ -19,7 +19,7 @@ use std::{
 
 use super::{folder::file_name, output::OutputError};
 
-const PREFIX: &str = ".fnl-staging-";
+pub(crate) const STAGING_PREFIX: &str = ".fnl-staging-";
 const LOCK: &str = "lock";
 const OLD: &str = "old";
 
@@ -75,7 +75,7 @@ impl Folder {
         let mut failure = io::Error::other("no free name for a staging folder");
         for _ in 0..ATTEMPTS {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("{PREFIX}{}-{number}", process::id()));
+            let path = parent.join(format!("{STAGING_PREFIX}{}-{number}", process::id()));
             match fs::create_dir(&path).and_then(|()| lock(&path)) {
                 Ok(lock) => {
                     let folder = Arc::new(Self {
@@ -214,7 +214,7 @@ pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
 fn is_staging(path: &Path) -> bool {
     let name = file_name(path);
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    name.strip_prefix(PREFIX)
+    name.strip_prefix(STAGING_PREFIX)
         .and_then(|rest| rest.split_once('-'))
         .is_some_and(|(process, count)| number(process) && number(count))
 }

@@ -16,7 +16,7 @@ use super::{
     foreign::Format,
     header::Header,
     hub::Hub,
-    json::reason,
+    json::{reason, with_nulls},
     map::TensorBytes,
     natural::natural_order,
     problem::{Problem, Problems},
@@ -353,11 +353,16 @@ fn read_config(path: &Path) -> Result<Option<Value>, CheckpointError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(CheckpointError::read(path)(error)),
     };
-    let config: Value = serde_json::from_slice(&text).map_err(|error| CheckpointError::Config {
-        path: path.to_owned(),
-        line: error.line(),
-        column: error.column(),
-        reason: reason(&error),
+    let parsed = serde_json::from_slice(&text);
+    let config: Value = parsed.or_else(|error| {
+        // Python writes numbers that JSON has no words for.
+        let lenient = str::from_utf8(&text).ok().and_then(|text| with_nulls(text).parse().ok());
+        lenient.ok_or_else(|| CheckpointError::Config {
+            path: path.to_owned(),
+            line: error.line(),
+            column: error.column(),
+            reason: reason(&error),
+        })
     })?;
     if config.is_object() {
         Ok(Some(config))

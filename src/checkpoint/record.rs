@@ -29,6 +29,9 @@ pub struct Record {
     /// The dense element types of tensors that were not factored but written in another one.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub converted: BTreeMap<String, String>,
+    /// Tensors whose elements are others than the dense checkpoint's: statistics that were re-estimated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recalibrated: Vec<String>,
     /// What config.json said of the element type, where another one is written.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
@@ -140,6 +143,7 @@ impl Record {
                 .map(|(name, module)| (named(name), module.prefixed(prefix)))
                 .collect(),
             converted: self.converted.into_iter().map(|(name, dtype)| (named(name), dtype)).collect(),
+            recalibrated: self.recalibrated.into_iter().map(named).collect(),
             ..self
         }
     }
@@ -154,6 +158,7 @@ impl Record {
     ///     tool: "fnl".into(),
     ///     modules: [("fc".into(), module)].into(),
     ///     converted: [].into(),
+    ///     recalibrated: vec![],
     ///     config: [].into(),
     ///     recipe: serde_json::json!({"rank": 2, "dtype": "keep"}),
     /// };
@@ -218,8 +223,14 @@ impl Record {
             None => Ok(BTreeMap::new()),
         };
         let (converted, config) = (texts("converted")?, texts("config")?);
+        let recalibrated = match fields.remove("recalibrated") {
+            Some(value) => {
+                serde_json::from_value(value).map_err(|error| field("recalibrated", &error.to_string()))?
+            }
+            None => Vec::new(),
+        };
         let recipe = fields.remove("recipe").ok_or_else(|| field("recipe", "missing"))?;
-        Ok(Self { version: RECORD_VERSION, tool, modules, converted, config, recipe })
+        Ok(Self { version: RECORD_VERSION, tool, modules, converted, recalibrated, config, recipe })
     }
 
     /// Counts the bytes that a file's header needs for this record whatever its relative errors turn out to

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     error::CheckpointError,
-    folder::{INDEX_FILE, is_inside},
+    folder::INDEX_FILE,
     layout::Layout,
     live::{Folder, State, remove_any, sweep},
     output::{OutputError, OutputOptions, OutputTensor},
@@ -258,7 +258,8 @@ impl Staging {
         if !self.as_directory {
             return refused("the output is a single file");
         }
-        if !is_inside(relative) {
+        let leads_out = |component| !matches!(component, Component::Normal(_));
+        if relative.as_os_str().is_empty() || relative.components().any(leads_out) {
             return refused("it leads out of the directory");
         }
         let index = self.layout.shards.len() > 1 && relative == Path::new(INDEX_FILE);

@@ -1,14 +1,14 @@
 //! What was typed to commands that look at a checkpoint, or rewrite it as it is.
 
-use super::arguments::{MachineArguments, OutputArguments, SayArguments};
-use super::values::{ConvSchemeValue, MethodValue, pairs, part, positive};
+use super::arguments::{CalibrationArguments, MachineArguments, OutputArguments, SayArguments};
+use super::values::{ConvSchemeValue, pairs, part, positive};
 use crate::checkpoint::Source;
-use crate::data::Material;
 use crate::decompose::Pairs;
 use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
+#[command(mut_arg("calibration_inputs", |arg| arg.hide(true)))]
 pub(super) struct HeadsArguments {
     /// A checkpoint's folder
     #[arg(value_name = "CHECKPOINT")]
@@ -19,15 +19,8 @@ pub(super) struct HeadsArguments {
     /// The part of the width of values that is kept [default: they stay as they are]
     #[arg(long, value_name = "F", value_parser = part)]
     pub(super) output_value: Option<f64>,
-    /// Run the model over data first, and factor for what it does with them
-    #[arg(long, value_name = "DATA")]
-    pub(super) calibrate: Option<Material>,
-    /// Take what the model does from this file, which --save-statistics wrote
-    #[arg(long, value_name = "FILE")]
-    pub(super) statistics: Option<PathBuf>,
-    /// What products are made to be near in [default: fisher with calibration, plain without]
-    #[arg(long, value_name = "METHOD", value_enum)]
-    pub(super) method: Option<MethodValue>,
+    #[command(flatten)]
+    pub(super) calibration: CalibrationArguments,
     #[command(flatten)]
     pub(super) output: OutputArguments,
     #[command(flatten)]

@@ -4,11 +4,12 @@ use super::arguments::{CalibrationArguments, CompressArguments, SelectionArgumen
 use super::output::Failure;
 use super::values::SchemeValue;
 use crate::checkpoint::{Checkpoint, RECORD_KEY, Source};
-use crate::commands::{CalibrationOptions, CompressOptions};
+use crate::commands::{CalibrationOptions, CompressOptions, RunFile};
 use crate::data::Material;
 use crate::decompose::Method;
 use crate::plan::{CalibrationRule, Effect, Pattern, RankRule, Recipe, Rule, Selector};
 use crate::report::Check;
+use crate::train::TrainingOptions;
 use anyhow::Context as _;
 use clap::ArgMatches;
 use std::fs::File;
@@ -28,6 +29,12 @@ pub(super) fn compress_options(
     options.overwrite = arguments.overwrite;
     options.recalibrate.clone_from(&arguments.recalibrate);
     options.architecture = arguments.arch;
+    let run_over = [&arguments.calibration.calibrate, &arguments.recalibrate.clone().map(Material::Images)];
+    let on_pictures = |data: &&&Option<Material>| matches!(data, Some(Material::Images(_)));
+    if arguments.arch.is_some() && run_over.iter().find(on_pictures).is_none() {
+        let problem = "--arch is for a network that is run over pictures, by --calibrate or --recalibrate";
+        return Err(Failure::usage(problem.to_owned()));
+    }
     options.calibration = calibration(&arguments.calibration, arguments.overwrite);
     options.dry_run = arguments.dry_run;
     // A dry run measures no error: what the spectra promise stands in for it.
@@ -140,7 +147,7 @@ pub(super) fn select(
     if recipe.rules.is_empty() {
         return Err(Failure::new("the recipe has no rule".to_owned()));
     }
-    recipe.check().map_err(|error| Failure::new(error.to_string()))
+    recipe.check().map_err(|error| Failure::usage(error.to_string()))
 }
 
 pub(super) fn no_rank(what: &str) -> String {
@@ -187,17 +194,30 @@ pub(super) fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
     let is_checkpoint = path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors");
     let stored = if is_checkpoint {
         let checkpoint = Checkpoint::open_path(path)?;
-        let record =
-            checkpoint.record().with_context(|| format!("`{place}` is not factored: it has no recipe"))?;
-        record.recipe.clone()
+        let report = path.join("report.json");
+        match checkpoint.record() {
+            Some(record) => record.recipe.clone(),
+            // A collapsed one has no record, and the report of how it was made.
+            None if report.is_file() => return read_recipe(&report),
+            None => anyhow::bail!("`{place}` is not factored: it has no recipe"),
+        }
     } else {
         let text = std::fs::read_to_string(path).with_context(|| format!("can't read `{place}`"))?;
         if path.extension().is_none_or(|extension| extension != "json") {
-            return Recipe::parse_toml(&text).with_context(|| format!("recipe `{place}`"));
+            // The options of a run have its recipe in a table of its own.
+            let run = text.parse::<toml::Table>().ok().filter(|table| table.contains_key("recipe"));
+            return match run {
+                Some(_) => RunFile::parse(&text, &TrainingOptions::fine_tuning())
+                    .map_err(anyhow::Error::from)
+                    .and_then(|run| run.recipe.context("it has no recipe")),
+                None => Recipe::parse_toml(&text).map_err(anyhow::Error::from),
+            }
+            .with_context(|| format!("recipe `{place}`"));
         }
         let value: serde_json::Value =
             serde_json::from_str(&text).with_context(|| format!("`{place}` is not JSON"))?;
-        let recipe = value.get("recipe").or_else(|| value.get(RECORD_KEY)?.get("recipe"));
+        let inside = |key: &str| value.get(key)?.get("recipe");
+        let recipe = value.get("recipe").or_else(|| inside(RECORD_KEY)).or_else(|| inside("options"));
         recipe.with_context(|| format!("`{place}` holds no recipe: no key `recipe`"))?.clone()
     };
     Recipe::from_json(&stored).with_context(|| format!("`{place}`"))
@@ -225,6 +245,9 @@ pub(super) fn refuse_page(
         return Err(Failure::new(format!("the folder `{}` does not exist", folder.display())));
     };
     let page = page.canonicalize().unwrap_or_else(|_| resolved.join(page.file_name().unwrap_or_default()));
+    if page.exists() && !page.is_file() {
+        return Err(Failure::new(format!("the page `{place}` would replace what is no file")));
+    }
     let inside = |other: &Path| {
         let parent = folder_of(other).canonicalize().unwrap_or_default();
         let other =
@@ -234,8 +257,14 @@ pub(super) fn refuse_page(
     if output.is_some_and(inside) {
         return Err(in_output());
     }
+    // Its files may lie elsewhere, behind links.
+    let is_weights = |input: &Path| {
+        let files =
+            Checkpoint::open_path(input).map(|checkpoint| checkpoint.files().to_vec()).unwrap_or_default();
+        files.iter().any(|file| same_file(&page, file) || file.canonicalize().is_ok_and(|file| file == page))
+    };
     if let Source::Path(input) = source
-        && (inside(input) || same_file(&page, input))
+        && (inside(input) || same_file(&page, input) || (page.exists() && is_weights(input)))
     {
         return Err(Failure::new(format!("the page `{place}` would change the input `{}`", input.display())));
     }

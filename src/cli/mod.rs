@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed; nothing was written, a run keeps its last state |
+//! | 1 | failed; no result was written unless its report alone could not be printed; a run keeps its last state |
 //! | 2 | wrong usage |
 //! | 3 | done, but a check that was asked for does not hold |
 //! | 130 | interrupted; nothing was written, a run keeps its last state |
@@ -22,7 +22,7 @@ use crate::commands::{self, CollapseOptions, CommandError, HeadsOptions, Inspect
 use crate::decompose::Method;
 use crate::plan::{Pattern, Recipe};
 use crate::report;
-use crate::train::{RunFolder, TrainingProgress, Unheard};
+use crate::train::{RunFolder, TrainingProgress};
 use arguments::{Cli, Command, CompressArguments, SayArguments};
 use checkpoint_arguments::{CollapseArguments, HeadsArguments, InspectArguments, VerifyArguments};
 use clap::{CommandFactory, FromArgMatches};
@@ -34,6 +34,10 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use training_arguments::{EvaluateArguments, FinetuneArguments, TrainArguments};
 
+/// It failed.
+const FAILED: u8 = 1;
+/// What was typed contradicts itself, or is no command line.
+const USAGE: u8 = 2;
 /// A check that was asked for does not hold.
 const CHECK_FAILED: u8 = 3;
 /// How much of what does not hold is told in words.
@@ -48,7 +52,8 @@ pub fn run() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => {
             let mistyped = std::env::args().nth(1).and_then(|first| mistyped(&first));
-            return mistyped.map_or_else(|| output::usage(&error), Failure::report);
+            return mistyped
+                .map_or_else(|| output::usage(&error), |failure| failure.of_command(None).report());
         }
     };
     let cli = match Cli::from_arg_matches(&matches) {
@@ -89,7 +94,7 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.of_command(matches.subcommand_name()).report(),
     }
 }
 
@@ -115,7 +120,7 @@ pub fn command() -> clap::Command {
 
 fn progress(quiet: bool) -> Box<dyn crate::plan::Progress> {
     if quiet {
-        Box::new(crate::plan::NoProgress)
+        Box::new(output::WarningsOnly)
     } else {
         Box::new(report::TerminalProgress::new(std::io::stderr().is_terminal()))
     }
@@ -166,18 +171,21 @@ fn collapse(arguments: CollapseArguments) -> Result<ExitCode, Failure> {
 fn heads(arguments: HeadsArguments) -> Result<ExitCode, Failure> {
     let mut options = HeadsOptions::new(arguments.checkpoint, arguments.output.out);
     (options.query_key, options.output_value) = (arguments.query_key, arguments.output_value);
-    options.calibration.data = arguments.calibrate;
-    options.calibration.statistics = arguments.statistics;
-    let given = options.calibration.is_given();
-    options.method = match arguments.method.map(Method::from) {
-        Some(method) if given == (method == Method::Plain) => {
+    let given = meaning::calibration(&arguments.calibration, arguments.output.overwrite);
+    if arguments.calibration.calibration_inputs.is_some() {
+        return Err(Failure::usage("--calibration-inputs says nothing of heads".to_owned()));
+    }
+    match arguments.calibration.method.map(Method::from) {
+        Some(method) if given.is_given() == (method == Method::Plain) => {
             let problem = "every method but `plain` needs --calibrate or --statistics, and `plain` none";
             return Err(Failure::usage(problem.to_owned()));
         }
-        Some(method) => method,
-        None if given => Method::Fisher,
-        None => Method::Plain,
-    };
+        _ => {}
+    }
+    let mut recipe = Recipe::default();
+    meaning::calibrate(&mut recipe, &arguments.calibration, &given)?;
+    (options.method, options.calibration) = (recipe.method, given);
+    options.rule = recipe.calibration.unwrap_or_default();
     options.limits = arguments.machine.limits();
     options.overwrite = arguments.output.overwrite;
     if let Some(size) = arguments.output.max_shard_size {
@@ -204,12 +212,15 @@ fn verify(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
         0 => {}
         more => output::check_failed(&format!("and {more} more, all in the report of --json")),
     }
+    if let Some(guess) = report.guess() {
+        output::hint(guess);
+    }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
 }
 
 fn training_progress(quiet: bool) -> Box<dyn TrainingProgress> {
     if quiet {
-        Box::new(Unheard)
+        Box::new(output::WarningsOnly)
     } else {
         Box::new(report::TerminalTraining::new(std::io::stderr().is_terminal()))
     }
@@ -233,8 +244,7 @@ fn in_folder<T>(folder: &Path, act: impl FnOnce() -> Result<T, CommandError>) ->
 }
 
 fn finetune(arguments: &FinetuneArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
-    let options = training_meaning::finetune_options(arguments, of_command(matches))
-        .map_err(|failure| failure.of_command("finetune"))?;
+    let options = training_meaning::finetune_options(arguments, of_command(matches))?;
     let quiet = arguments.run.quiet;
     let outcome = in_folder(&options.run.output, || {
         commands::finetune(&options, &*progress(quiet), &*training_progress(quiet))
@@ -243,8 +253,7 @@ fn finetune(arguments: &FinetuneArguments, matches: &clap::ArgMatches) -> Result
 }
 
 fn train(arguments: &TrainArguments, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
-    let options = training_meaning::train_options(arguments, of_command(matches))
-        .map_err(|failure| failure.of_command("train"))?;
+    let options = training_meaning::train_options(arguments, of_command(matches))?;
     let quiet = arguments.run.quiet;
     let outcome = in_folder(&options.run.output, || {
         commands::train(&options, &*progress(quiet), &*training_progress(quiet))
@@ -340,6 +349,9 @@ fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
 
 fn man(directory: Option<&std::path::Path>) -> Result<ExitCode, Failure> {
     if let Some(directory) = directory {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            Failure::new(format!("can't make the folder `{}`: {error}", directory.display()))
+        })?;
         clap_mangen::generate_to(command(), directory).map_err(|error| {
             Failure::new(format!("can't write man pages to `{}`: {error}", directory.display()))
         })?;

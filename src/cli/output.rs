@@ -1,6 +1,7 @@
 //! What is printed: results on stdout, all else on stderr. A reader that goes away is not an error.
 
 use crate::commands::CommandError;
+use crate::report::printable_lines;
 use crate::train::RunFolder;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -17,18 +18,18 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(message: String) -> Self {
-        Self { message, hint: None, code: 1 }
+        Self { message, hint: None, code: super::FAILED }
     }
 
     pub(super) fn usage(message: String) -> Self {
-        let hint = Some("`compress --help` lists all flags".to_owned());
-        Self { message, hint, code: 2 }
+        Self { message, hint: None, code: super::USAGE }
     }
 
-    /// The same, of a command whose flags are listed elsewhere.
-    pub(super) fn of_command(mut self, name: &str) -> Self {
-        if self.code == 2 {
-            self.hint = Some(format!("`compress {name} --help` lists all flags"));
+    /// The same, with where the flags of the command are listed if they were used wrongly and nothing better is known.
+    pub(super) fn of_command(mut self, name: Option<&str>) -> Self {
+        if self.code == super::USAGE && self.hint.is_none() {
+            let name = name.map_or_else(String::new, |name| format!(" {name}"));
+            self.hint = Some(format!("`compress{name} --help` lists all flags"));
         }
         self
     }
@@ -40,7 +41,7 @@ impl Failure {
             std::thread::sleep(std::time::Duration::from_secs(10));
         }
         let mut stderr = io::stderr();
-        let _ = writeln!(stderr, "error: {}", self.message);
+        let _ = writeln!(stderr, "error: {}", printable_lines(&self.message));
         if let Some(hint) = self.hint {
             let mut lines = hint.lines();
             let _ = writeln!(stderr, "hint: {}", lines.next().unwrap_or_default());
@@ -52,10 +53,19 @@ impl Failure {
     }
 }
 
+/// Says on stderr what may be the reason.
+pub(super) fn hint(text: &str) {
+    let _ = writeln!(io::stderr(), "hint: {text}");
+}
+
 impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         let hint = error.hint();
-        let code = if error.is_interrupt() { super::INTERRUPTED } else { 1 };
+        let code = match &error {
+            error if error.is_interrupt() => super::INTERRUPTED,
+            error if error.is_usage() => super::USAGE,
+            _ => super::FAILED,
+        };
         Self { hint, code, ..Self::from(anyhow::Error::from(error)) }
     }
 }
@@ -93,7 +103,7 @@ impl From<io::Error> for Failure {
 
 /// Writes to stdout; a pipe whose reader is gone takes everything.
 pub(super) fn print(text: &str) -> io::Result<()> {
-    forgive_closed_pipe(io::stdout().lock().write_all(text.as_bytes()))
+    forgive_closed_pipe(io::stdout().lock().write_all(printable_lines(text).as_bytes()))
 }
 
 pub(super) fn flush() -> io::Result<()> {
@@ -136,7 +146,22 @@ pub(super) fn show_warnings() {
 }
 
 pub(super) fn warn(message: &str) {
-    let _ = writeln!(io::stderr(), "warning: {message}");
+    let _ = writeln!(io::stderr(), "warning: {}", printable_lines(message));
+}
+
+/// Shows no progress, and what the user should know.
+pub(super) struct WarningsOnly;
+
+impl crate::plan::Progress for WarningsOnly {
+    fn warn(&self, message: &str) {
+        warn(message);
+    }
+}
+
+impl crate::train::TrainingProgress for WarningsOnly {
+    fn warn(&self, message: &str) {
+        warn(message);
+    }
 }
 
 /// Says something beside the result.
@@ -145,7 +170,7 @@ pub(super) fn note(text: &str) {
 }
 
 pub(super) fn check_failed(message: &str) {
-    let _ = writeln!(io::stderr(), "check failed: {message}");
+    let _ = writeln!(io::stderr(), "check failed: {}", printable_lines(message));
 }
 
 pub(super) fn interrupted() {

@@ -227,6 +227,9 @@ pub(super) struct RunArguments {
     /// Exit with 3 if the result's Spearman's correlation is less
     #[arg(long, value_name = "F", value_parser = part, help_heading = "Checks")]
     pub(super) min_spearman: Option<f64>,
+    /// Exit with 3 if the result's BLEU is less, from 0 to 100
+    #[arg(long, value_name = "F", value_parser = limit, help_heading = "Checks")]
+    pub(super) min_bleu: Option<f64>,
     /// Exit with 3 if the result's perplexity is more
     #[arg(long, value_name = "F", value_parser = above_zero, help_heading = "Checks")]
     pub(super) max_perplexity: Option<f64>,

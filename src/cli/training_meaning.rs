@@ -10,7 +10,8 @@ use super::training_arguments::{
 use super::values::SchemeValue;
 use crate::checkpoint::Source;
 use crate::commands::{
-    Blueprint, FinetuneOptions, Initialization, Keep, RunFile, RunOptions, TextBlueprint, TrainOptions,
+    Blueprint, DeviceName, FinetuneOptions, Initialization, Keep, RunFile, RunOptions, TextBlueprint,
+    TrainOptions,
 };
 use crate::data::{Augmentation, Material, TextFormat};
 use crate::layers::Execution;
@@ -224,9 +225,15 @@ fn run_options(
     run.recalibrate = arguments.recalibrate || file.recalibrate.unwrap_or(false);
     run.min_accuracy = arguments.min_accuracy.or(file.min_accuracy);
     run.min_spearman = arguments.min_spearman.or(file.min_spearman);
+    run.min_bleu = arguments.min_bleu.or(file.min_bleu);
     run.max_perplexity = arguments.max_perplexity.or(file.max_perplexity);
     run.test_data = arguments.test_data.clone().or_else(|| file.test_data.clone());
     refuse_of_others(arguments, &run)?;
+    if arguments.bf16 && run.device == DeviceName::Cpu {
+        return Err(Failure::usage(
+            "--bf16 is for a GPU, --device cuda: on the CPU it would do nothing".to_owned(),
+        ));
+    }
     Ok(run)
 }
 
@@ -238,6 +245,7 @@ fn refuse_of_others(arguments: &RunArguments, run: &RunOptions) -> Result<(), Fa
     let window = ("--window", training.window.is_some());
     let accuracy = ("--min-accuracy", run.min_accuracy.is_some());
     let spearman = ("--min-spearman", run.min_spearman.is_some());
+    let bleu = ("--min-bleu", run.min_bleu.is_some());
     let perplexity = ("--max-perplexity", run.max_perplexity.is_some());
     let smoothing = ("--label-smoothing", arguments.label_smoothing.is_some());
     let of_pictures = [("--no-augment", arguments.no_augment), ("--workers", arguments.workers.is_some())];
@@ -249,16 +257,18 @@ fn refuse_of_others(arguments: &RunArguments, run: &RunOptions) -> Result<(), Fa
             ];
             refuse(&products, "pictures")?;
             refuse(
-                &[("--test-data", run.test_data.is_some()), window, hidden, spearman, perplexity],
+                &[("--test-data", run.test_data.is_some()), window, hidden, spearman, bleu, perplexity],
                 "pictures",
             )
         }
         Material::Text(source) => {
             refuse(&of_pictures, "texts")?;
             match source.format {
-                TextFormat::Stsb => refuse(&[window, accuracy, perplexity, smoothing], "pairs of sentences"),
-                TextFormat::Text => refuse(&[spearman], "a text"),
-                _ => refuse(&[window, spearman, perplexity], "texts with classes"),
+                TextFormat::Stsb => {
+                    refuse(&[window, accuracy, bleu, perplexity, smoothing], "pairs of sentences")
+                }
+                TextFormat::Text => refuse(&[spearman, bleu], "a text"),
+                _ => refuse(&[window, spearman, bleu, perplexity], "texts with classes"),
             }
         }
         Material::Parallel(_) => {

@@ -32,7 +32,7 @@ impl CalibratedModel {
         let texts = matches!(data, Some(Material::Text(_) | Material::Parallel(_)));
         if texts && checkpoint.config().is_none() {
             let problem = "calibration on texts needs a checkpoint's folder, with config.json".to_owned();
-            return Err(CommandError::Usage(problem));
+            return Err(CommandError::Unfit { problems: vec![problem] });
         }
         Ok(())
     }

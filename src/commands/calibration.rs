@@ -131,10 +131,14 @@ impl Calibration {
                 let found = model.run(&run);
                 progress.end();
                 let data = model.data().unwrap_or_default().to_owned();
+                if rule.data.as_ref().is_some_and(|recorded| *recorded != data) {
+                    progress.warn("the samples are others than those that the recipe was made with");
+                }
                 found?.named(fingerprint, data)
             }
             (None, None) => return Err(CommandError::Usage("there is nothing to calibrate on".to_owned())),
         };
+        statistics.check()?;
         let model = (rule.inputs == CalibrationInputs::Compressed).then_some(model);
         let elapsed_secs = start.elapsed().as_secs_f64();
         if let Some(path) = &options.save {

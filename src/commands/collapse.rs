@@ -1,3 +1,4 @@
+use super::model_card::Section;
 use super::weights::{self, Element, Recorded, decompose_error};
 use super::{CommandError, side_files};
 use crate::checkpoint::{Checkpoint, Dtype, OutputTensor, Record, Source, Staging, dtype_from_name};
@@ -100,7 +101,7 @@ pub fn collapse(options: &CollapseOptions, progress: &dyn Progress) -> Result<Co
     });
     progress.end();
     done?;
-    let left_out = side_files::copy(&checkpoint, &staging, None, &record.config, None)?;
+    let left_out = side_files::copy(&checkpoint, &staging, None, &record.config, &Section::Factoring(None))?;
     staging.publish(None)?;
     Ok(CollapseReport::new(
         options.source.to_string(),

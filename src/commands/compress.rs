@@ -152,27 +152,31 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
     let tensors: Vec<OutputTensor> = plan.outputs().cloned().collect();
     let zero_errors = vec![0.0; plan.layers.len()];
     let config = side_files::named_dtypes(checkpoint.config(), options.recipe.dtype);
-    output.reserve = match options.recipe.save {
-        Save::Factored => record(&plan, &zero_errors, &config).reserve(),
-        Save::Collapsed => 0,
-    };
-    Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
-    let staging = Staging::create(&output, &tensors)?;
     let statistics = match recalibration {
         Some(recalibration) => recalibration.statistics(&checkpoint, &plan, options.limits)?,
         None => BTreeMap::new(),
     };
+    let record = |errors: &[f64]| Record {
+        recalibrated: statistics.keys().cloned().collect(),
+        ..record(&plan, errors, &config)
+    };
+    output.reserve = match options.recipe.save {
+        Save::Factored => record(&zero_errors).reserve(),
+        Save::Collapsed => 0,
+    };
+    Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
+    let staging = Staging::create(&output, &tensors)?;
     write_kept(&checkpoint, &plan, &statistics, &staging)?;
     let outcomes = factor_layers(&checkpoint, &plan, &staging, options.limits, progress)?;
 
     let errors: Vec<f64> = outcomes.iter().map(|outcome| outcome.relative_error).collect();
-    let record = (options.recipe.save == Save::Factored).then(|| record(&plan, &errors, &config));
+    let record = (options.recipe.save == Save::Factored).then(|| record(&errors));
     let mut report = CompressReport::new(input, &plan, Some(&outcomes), recipe);
     report.check(&options.checks);
     if output.as_directory {
-        let card = model_card::section(&report);
+        let card = model_card::of_factoring(&report);
         let dtypes = side_files::new_dtypes(checkpoint.config(), options.recipe.dtype);
-        let left_out = side_files::copy(&checkpoint, &staging, record.as_ref(), &dtypes, Some(&card))?;
+        let left_out = side_files::copy(&checkpoint, &staging, record.as_ref(), &dtypes, &card)?;
         report.files_left_out = left_out;
         report.files = side_files::names(&output);
         staging.add_file("report.json".as_ref(), report.reproducible().to_json().as_bytes())?;
@@ -302,6 +306,9 @@ fn factor_layer<T: Element>(
             layer.format.error_of(&weight, &rounded, 1).map_err(decompose_error(name))?
         }
     };
+    if !relative_error.is_finite() {
+        return Err(CommandError::Unmeasured { tensor: name.to_owned() });
+    }
     let spectrum = layer.spectrum.clone().or(factored.spectrum);
     let output_error = layer.metric.as_ref().map(|_| factored.relative_error);
     let (svd, degeneracy) = (factored.path, factored.degeneracy);
@@ -339,5 +346,6 @@ pub(super) fn record(plan: &Plan, errors: &[f64], config: &BTreeMap<String, Stri
         .collect();
     let tool = crate::TOOL.to_owned();
     let config = config.clone();
-    Record { version: RECORD_VERSION, tool, modules, converted, config, recipe: plan.recipe.to_json() }
+    let (recalibrated, recipe) = (Vec::new(), plan.recipe.to_json());
+    Record { version: RECORD_VERSION, tool, modules, converted, recalibrated, config, recipe }
 }

@@ -49,6 +49,12 @@ pub enum CommandError {
         #[source]
         source: DecomposeError,
     },
+    /// A layer whose error is no number.
+    #[error("what factoring `{tensor}` loses is no number: the squares of its elements are beyond f64")]
+    Unmeasured {
+        /// The tensor.
+        tensor: String,
+    },
     /// A checkpoint without a factorization record.
     #[error("`{checkpoint}` is not factored: it has no factorization record")]
     NotFactored {
@@ -144,6 +150,14 @@ pub enum CommandError {
         /// The input.
         input: PathBuf,
     },
+    /// A run's folder in the checkpoint that it starts from.
+    #[error("`{}` lies inside the input `{}`, which is never changed", path.display(), input.display())]
+    InsideInput {
+        /// The run's folder.
+        path: PathBuf,
+        /// The checkpoint's folder.
+        input: PathBuf,
+    },
     /// A run's folder among pictures, where it would be taken for a class.
     #[error("`{}` lies among the pictures of the data set `{}`", path.display(), data.display())]
     InsideData {
@@ -182,6 +196,21 @@ impl CommandError {
             Self::Output(error) => matches!(error, OutputError::Abandoned),
             Self::State(error) => error.is_interrupt(),
             Self::Train(error) => error.is_interrupt(),
+            _ => false,
+        }
+    }
+
+    /// Whether what was asked contradicts itself, whatever the checkpoint and the data are.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Usage(_) | Self::NoOutput => true,
+            Self::Plan(error) => {
+                matches!(
+                    error,
+                    PlanError::Recipe(_) | PlanError::NotCalibrated { .. } | PlanError::Overcomplete { .. }
+                )
+            }
             _ => false,
         }
     }

@@ -2,7 +2,8 @@ use super::preparation::Preparation;
 use super::text_training::{TextRun, train_on_text, train_on_translations};
 use super::training::{self, RunOptions, Start};
 use super::{
-    CalibrationOptions, CommandError, RunFile, calibration, factoring, factoring::Initialization, networks,
+    CalibrationOptions, CommandError, RunFile, calibration, factoring, factoring::Initialization,
+    model_files, networks,
 };
 use crate::checkpoint::{Checkpoint, Record, Source};
 use crate::data::Material;
@@ -56,8 +57,8 @@ impl FinetuneOptions {
 /// # Errors
 ///
 /// - what [`super::compress()`] refuses of a recipe;
-/// - [`CommandError::Usage`] for a recipe on a checkpoint that is factored already;
-/// - [`CommandError::Architecture`], [`CommandError::Network`], [`CommandError::Unfit`], [`CommandError::Train`]
+/// - [`CommandError::Unfit`] for a recipe on a checkpoint that is factored already, and for data that a network was not made for;
+/// - [`CommandError::Architecture`], [`CommandError::Network`], [`CommandError::Train`]
 pub fn finetune(
     options: &FinetuneOptions,
     factoring_progress: &dyn Progress,
@@ -96,7 +97,8 @@ pub fn finetune(
     let (state, record) =
         factored(options, &checkpoint, dense, Initialization::Spectral, factoring_progress)?;
     let (command, file) = ("finetune", RunFile::from(options));
-    let start = Start { command, state, record, architecture, origin, file };
+    let side_files = model_files::of_checkpoint(&checkpoint, None, record.as_ref(), run.save)?;
+    let start = Start { command, state, record, architecture, origin, file, side_files };
     training::run_pictures(start, ready, &run, progress)
 }
 
@@ -110,11 +112,11 @@ pub(super) fn factored(
 ) -> Result<(State, Option<Record>), CommandError> {
     match (&options.recipe, checkpoint.record()) {
         (None, record) => Ok((read, record.cloned())),
-        (Some(_), Some(record)) => Err(CommandError::Usage(format!(
-            "`{}` is factored already, in {} layers: it takes no rank",
-            options.source,
-            record.modules.len()
-        ))),
+        (Some(_), Some(record)) => {
+            let (source, layers) = (&options.source, record.modules.len());
+            let problem = format!("`{source}` is factored already, in {layers} layers: it takes no rank");
+            Err(CommandError::Unfit { problems: vec![problem] })
+        }
         (Some(recipe), None) => {
             let mut plan_options = PlanOptions::new(options.limits, false);
             plan_options.overcomplete = true;

@@ -2,12 +2,12 @@
 
 use super::calibration::{Calibration, CalibrationOptions};
 use super::weights::decompose_error;
-use super::{CommandError, side_files, text_networks};
+use super::{CommandError, model_card, side_files, text_networks};
 use crate::checkpoint::{Checkpoint, Source, Staging};
 use crate::decompose::{Method, Metric, narrow_head};
 use crate::layers::{HeadProduct, HeadProductKind, HeadWeight, State, Stored};
 use crate::models::{Task, TextConfig};
-use crate::plan::{LayerEvent, Limits, Progress, Recipe, Stage};
+use crate::plan::{CalibrationRule, LayerEvent, Limits, Progress, Recipe, Stage};
 use crate::report::{HeadsReport, NarrowedProduct};
 use candle_core::{DType, Device, Tensor};
 use faer::Mat;
@@ -31,6 +31,8 @@ pub struct HeadsOptions {
     pub method: Method,
     /// What the model is run over, or statistics of that.
     pub calibration: CalibrationOptions,
+    /// Which samples it is run over.
+    pub rule: CalibrationRule,
     /// How much of the machine is used.
     pub limits: Limits,
     /// Whether an existing output is replaced, at the end and at once.
@@ -50,6 +52,7 @@ impl HeadsOptions {
             output_value: None,
             method: Method::Plain,
             calibration: CalibrationOptions::default(),
+            rule: CalibrationRule::default(),
             limits: Limits::default(),
             overwrite: false,
             max_shard_bytes: super::compress::DEFAULT_SHARD_BYTES,
@@ -110,7 +113,8 @@ pub fn heads(options: &HeadsOptions, progress: &dyn Progress) -> Result<HeadsRep
         side_files::output_options(&checkpoint, &options.output, options.max_shard_bytes, options.overwrite)?;
     Staging::check(&output, &side_files::inputs(&checkpoint), &[])?;
     let metrics = if options.calibration.is_given() {
-        let recipe = Recipe { method: options.method, ..Recipe::default() };
+        let calibration = Some(options.rule.clone());
+        let recipe = Recipe { method: options.method, calibration, ..Recipe::default() };
         let calibration = Calibration::new(&checkpoint, &options.calibration, None, &recipe)?;
         calibration.run(options.limits, progress)?.metrics
     } else {
@@ -137,7 +141,8 @@ pub fn heads(options: &HeadsOptions, progress: &dyn Progress) -> Result<HeadsRep
     progress.end();
     let record = checkpoint.record();
     let staging = state.stage(&output, record)?;
-    let left_out = side_files::copy(&checkpoint, &staging, record, &BTreeMap::new(), None)?;
+    let card = model_card::of_heads(&narrowed);
+    let left_out = side_files::copy(&checkpoint, &staging, record, &BTreeMap::new(), &card)?;
     let mut report = HeadsReport::new(
         options.source.to_string(),
         options.method.name(),

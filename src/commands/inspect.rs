@@ -123,8 +123,8 @@ fn subjects<'a>(
     for pattern in &options.targets {
         if !subjects.iter().any(|subject| matches(pattern, subject)) {
             let names = subjects.iter().map(|subject| subject.layer.as_str());
-            let problem = match crate::plan::nearest(pattern.text(), names) {
-                Some(name) => format!("`{pattern}` matches no layer; the nearest is `{name}`"),
+            let problem = match crate::plan::suggestion(pattern.text(), names) {
+                Some(meant) => format!("`{pattern}` matches no layer; {meant}"),
                 None => format!("`{pattern}` matches no layer: the checkpoint has none that can be factored"),
             };
             return Err(PlanError::Patterns(vec![problem]).into());
@@ -210,7 +210,7 @@ fn format_jobs<'a>(
     if *pairs != Pairs::default() && !jobs.iter().any(|job: &FormatJob<'_>| job.item.2.pairs().is_some()) {
         let none =
             if jobs.is_empty() { "there are no dense layers" } else { "the pairs fit none of the layers" };
-        return Err(CommandError::Usage(none.to_owned()));
+        return Err(CommandError::Unfit { problems: vec![none.to_owned()] });
     }
     Ok(jobs)
 }

@@ -18,6 +18,7 @@ mod heads;
 mod import;
 mod inspect;
 mod model_card;
+mod model_files;
 mod networks;
 mod preparation;
 mod recalibrate;

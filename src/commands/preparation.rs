@@ -109,6 +109,16 @@ fn check_folder(
         // Says that there is none.
         folder.load_state(&Value::Null)?;
     }
+    // A checkpoint's folder is never changed: what lies in it is taken for a part of it.
+    if let (Some(Source::Path(input)), Ok(place)) = (checkpoint, existing.canonicalize())
+        && input.is_dir()
+        && !options.resume
+        && input
+            .canonicalize()
+            .is_ok_and(|input| place.starts_with(&input) && (root != existing || place != input))
+    {
+        return Err(CommandError::InsideInput { path, input: input.clone() });
+    }
     if let Ok(root) = root.canonicalize() {
         let inputs = checkpoint.into_iter().chain(&options.teacher);
         for input in inputs.filter(|_| options.overwrite).filter_map(|source| match source {

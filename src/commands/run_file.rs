@@ -97,6 +97,9 @@ pub struct RunFile {
     /// The correlation that the result must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_spearman: Option<f64>,
+    /// The BLEU that the result must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_bleu: Option<f64>,
     /// The perplexity that the result must not exceed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_perplexity: Option<f64>,
@@ -208,6 +211,7 @@ impl From<&RunOptions> for RunFile {
             recalibrate: Some(run.recalibrate),
             min_accuracy: run.min_accuracy,
             min_spearman: run.min_spearman,
+            min_bleu: run.min_bleu,
             max_perplexity: run.max_perplexity,
             training: Some(run.training.clone()),
             ..Self::default()

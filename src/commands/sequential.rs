@@ -44,7 +44,9 @@ pub(super) fn refine(
             run.wanted = Some(&wanted);
             let found = model.run(&run);
             progress.end();
-            let seen = found?.metrics(method, damping);
+            let found = found?;
+            found.check()?;
+            let seen = found.metrics(method, damping);
             for layer in &mut plan.layers {
                 if let (Some(own), Some(seen)) =
                     (layer.metric.take_if(|_| seen.contains_key(&layer.layer)), seen.get(&layer.layer))

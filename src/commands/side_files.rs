@@ -1,7 +1,8 @@
 //! What lies beside the weights of a Hugging Face folder, on its way from input to output.
 
-use super::{CommandError, model_card};
-use crate::checkpoint::{Checkpoint, OutputOptions, RECORD_KEY, Record, Staging};
+use super::CommandError;
+use super::model_card::{Section, with_section};
+use crate::checkpoint::{Checkpoint, OutputOptions, RECORD_KEY, Record, Staging, with_nulls};
 use crate::plan::OutputDtype;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -49,7 +50,7 @@ pub(super) fn copy(
     staging: &Staging,
     record: Option<&Record>,
     dtypes: &BTreeMap<String, String>,
-    card: Option<&str>,
+    card: &Section,
 ) -> Result<Vec<String>, CommandError> {
     if !checkpoint.is_directory() {
         return Ok(Vec::new());
@@ -57,27 +58,30 @@ pub(super) fn copy(
     let files = checkpoint.side_files()?;
     for relative in &files.copied {
         let from = checkpoint.root().join(relative);
-        let read = || {
-            std::fs::read_to_string(&from).map_err(|source| CommandError::SideFile {
-                what: "can't read",
-                path: from.clone(),
-                source,
-            })
-        };
         match relative.to_str() {
             Some("config.json") => {
-                staging.add_file(relative, config(&read()?, record, dtypes).as_bytes())?;
+                let text = String::from_utf8_lossy(&bytes(&from)?).into_owned();
+                staging.add_file(relative, config(&text, record, dtypes).as_bytes())?;
             }
-            Some("README.md") => {
-                let text = model_card::with_section(&read()?, card);
-                staging.add_file(relative, text.as_bytes())?;
-            }
+            Some("README.md") => match String::from_utf8(bytes(&from)?) {
+                Ok(text) => staging.add_file(relative, with_section(&text, card).as_bytes())?,
+                // In an encoding in which there is nothing to be added.
+                Err(_) => staging.copy_file(relative, &from)?,
+            },
             // The report of the run that made the input says nothing about the output.
             Some("report.json") => {}
             _ => staging.copy_file(relative, &from)?,
         }
     }
     Ok(files.skipped.iter().map(|path| path.display().to_string()).collect())
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, CommandError> {
+    std::fs::read(path).map_err(|source| CommandError::SideFile {
+        what: "can't read",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// What config.json says of the element type, at its top, where another one will be written.
@@ -118,7 +122,9 @@ pub(super) fn config(text: &str, record: Option<&Record>, texts: &BTreeMap<Strin
 
 /// Takes the record out of a config.json: by its place where it is as written here, else by its key.
 fn without_record(text: &str) -> String {
-    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
+    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(&with_nulls(text)) else {
+        return text.to_owned();
+    };
     if fields.shift_remove(RECORD_KEY).is_none() {
         return text.to_owned();
     }
@@ -176,7 +182,8 @@ mod tests {
 
     fn record() -> Record {
         let (modules, converted, config) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Record { version: 1, tool: "fnl".to_owned(), modules, converted, config, recipe: Value::Null }
+        let (tool, recalibrated, recipe) = ("fnl".to_owned(), Vec::new(), Value::Null);
+        Record { version: 1, tool, modules, converted, recalibrated, config, recipe }
     }
 
     #[test]
@@ -189,9 +196,10 @@ mod tests {
             "{\n}\n",
             "{\"a\": 1 }",
             "{\r\n  \"a\": 1\r\n}\r\n",
+            "{\n  \"limit\": [0.0, Infinity]\n}\n",
         ] {
             let with = config(text, Some(&record()), &none);
-            let value: Value = serde_json::from_str(&with).unwrap();
+            let value: Value = serde_json::from_str(&with_nulls(&with)).unwrap();
             assert_eq!(value[RECORD_KEY]["version"], 1, "{with}");
             assert_eq!(config(&with, None, &none), text);
         }

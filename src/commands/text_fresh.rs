@@ -4,7 +4,7 @@ use super::text_training::{TextRun, train_on_text, train_on_translations};
 use super::train::{TextBlueprint, TrainOptions};
 use super::{CommandError, FinetuneOptions, RunFile};
 use crate::checkpoint::{OutputOptions, Source};
-use crate::data::{Material, TextFormat, TextTokenizer};
+use crate::data::{MASK_TOKEN, Material, TextFormat, TextTokenizer};
 use crate::models::{Task, TextConfig, TextNetwork, TranslationConfig, TranslationNetwork};
 use crate::plan::Progress;
 use crate::report::TrainingReport;
@@ -24,9 +24,12 @@ pub(super) fn train_text(
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingReport, CommandError> {
     let data = &options.run.data;
-    let (tokenizer, tokenizer_file) = tokenizer(data, blueprint)?;
-    let mut json = match &blueprint.config {
-        Some(path) => read_json(&file_in(path, "config.json"))?,
+    let named = blueprint.config.as_ref().map(|path| read_json(&file_in(path, "config.json"))).transpose()?;
+    let plain = matches!(data, Material::Text(source) if source.format == TextFormat::Text);
+    let masked = plain && named.as_ref().is_some_and(reads_both_ways);
+    let (tokenizer, tokenizer_file) = tokenizer(data, blueprint, masked)?;
+    let mut json = match named {
+        Some(named) => named,
         None if matches!(data, Material::Parallel(_)) => {
             TranslationConfig::small(tokenizer.vocabulary()).to_json()
         }
@@ -53,8 +56,6 @@ pub(super) fn train_text(
         TranslationNetwork::fresh(&TranslationConfig::from_json(&json)?, seed, &Device::Cpu)?.state()?
     } else {
         let config = TextConfig::from_json(&json)?;
-        let masked = matches!(config, TextConfig::Encoder(_))
-            && matches!(data, Material::Text(source) if source.format == TextFormat::Text);
         let task = if masked { Task::MaskedLanguage } else { Task::AsItIs };
         TextNetwork::fresh(&config, task, seed, &Device::Cpu)?.state()?
     };
@@ -82,8 +83,21 @@ pub(super) fn train_text(
     }
 }
 
+/// Whether a configuration is of an encoder, which finds hidden tokens again. How many tokens there are may be open yet.
+fn reads_both_ways(json: &Value) -> bool {
+    let mut json = json.clone();
+    if let Some(keys) = json.as_object_mut() {
+        keys.entry("vocab_size").or_insert(json!(VOCABULARY));
+    }
+    matches!(TextConfig::from_json(&json), Ok(TextConfig::Encoder(_)))
+}
+
 /// The tokenizer that is named, or one that is learned from the training texts, and its file.
-fn tokenizer(data: &Material, blueprint: &TextBlueprint) -> Result<(TextTokenizer, Vec<u8>), CommandError> {
+fn tokenizer(
+    data: &Material,
+    blueprint: &TextBlueprint,
+    masked: bool,
+) -> Result<(TextTokenizer, Vec<u8>), CommandError> {
     if let Some(path) = &blueprint.tokenizer {
         if blueprint.vocabulary.is_some() {
             let problem =
@@ -100,7 +114,8 @@ fn tokenizer(data: &Material, blueprint: &TextBlueprint) -> Result<(TextTokenize
         Material::Text(data) => data.texts()?,
         Material::Images(_) => Vec::new(),
     };
-    let tokenizer = TextTokenizer::learn(&texts, blueprint.vocabulary.unwrap_or(VOCABULARY))?;
+    let more = if masked { &[MASK_TOKEN][..] } else { &[] };
+    let tokenizer = TextTokenizer::learn_with(&texts, blueprint.vocabulary.unwrap_or(VOCABULARY), more)?;
     let file = tokenizer.to_json()?.into_bytes();
     Ok((tokenizer, file))
 }

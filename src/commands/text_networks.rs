@@ -19,7 +19,8 @@ pub(super) fn config_json(checkpoint: &Checkpoint) -> Result<&Value, CommandErro
     checkpoint.config().ok_or_else(|| {
         let root = checkpoint.root().display();
         let found = if checkpoint.is_directory() { "has no config.json" } else { "is a file" };
-        let needed = "texts need a checkpoint's folder, with config.json and tokenizer.json";
+        let needed =
+            "networks for text are opened from a checkpoint's folder, with config.json and tokenizer.json";
         CommandError::Unfit { problems: vec![format!("{needed}: `{root}` {found}")] }
     })
 }

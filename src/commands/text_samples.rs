@@ -36,7 +36,9 @@ pub(super) fn aim(
 /// How tokens are hidden, for a tokenizer that has a token for it.
 pub(super) fn masking(config: &TextConfig, tokenizer: &TextTokenizer) -> Result<Masking, CommandError> {
     let Some(mask) = ["[MASK]", "<mask>"].iter().find_map(|text| tokenizer.token(text)) else {
-        let problem = "the tokenizer has no token that hides others, such as [MASK]".to_owned();
+        let problem =
+            "the tokenizer has no token that hides others, [MASK] or <mask>: an encoder learns texts by finding hidden tokens again"
+                .to_owned();
         return Err(CommandError::Unfit { problems: vec![problem] });
     };
     Ok(Masking { mask, special: tokenizer.special_tokens(), vocabulary: config.vocabulary() })
@@ -215,7 +217,11 @@ impl Reading<'_> {
             }
         };
         if samples.is_empty() {
-            let problem = format!("`{}` holds no text that can be learned from", path.display());
+            let within = self.window;
+            let problem = format!(
+                "`{}` holds no text that can be learned from or measured, in windows of {within} tokens",
+                path.display()
+            );
             return Err(CommandError::Unfit { problems: vec![problem] });
         }
         let vocabulary = self.config.vocabulary();

@@ -5,19 +5,18 @@ use super::preparation::Place;
 use super::text_networks::{self, Classifying};
 use super::text_samples::{Reading, aim, classes, classes_for, known_classes, translation_pairs};
 use super::training::{self, Ready, RunOptions, extend};
-use super::{CommandError, Initialization, RunFile, side_files};
-use crate::checkpoint::{Checkpoint, Record};
+use super::{CommandError, Initialization, RunFile, model_files};
+use crate::checkpoint::Checkpoint;
 use crate::data::{Material, ParallelSource, TextSource, TextTokenizer, fingerprint_of};
 use crate::layers::{Builder, State, keep_freed_memory};
 use crate::models::{Head, Task, TextConfig, TextNetwork, TranslationNetwork};
-use crate::plan::{Progress, Save};
+use crate::plan::Progress;
 use crate::report::TrainingReport;
 use crate::train::{
-    MODEL_FILES, TextAim, TextLearner, TextLessons, TextSample, TrainingProgress, TranslationLearner,
-    TranslationLessons, TranslationPairs,
+    TextAim, TextLearner, TextLessons, TextSample, TrainingProgress, TranslationLearner, TranslationLessons,
+    TranslationPairs,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Tokens of a window of text that a language model learns from at once.
@@ -88,7 +87,7 @@ pub(super) fn train_on_text(
     let network = text_networks::build(&config, &state, task, training.execution, &place.device)?;
     let taught = teacher.as_ref().map(|(fingerprint, _)| fingerprint);
     extend(&mut origin, json!({ "teacher": taught }));
-    let side_files = model_files(&checkpoint, &json, record.as_ref(), run.save)?;
+    let side_files = model_files::of_checkpoint(&checkpoint, Some(&json), record.as_ref(), run.save)?;
     let learner = TextLearner::new(network, teacher.map(|(_, network)| network), &place.device);
     let lessons = TextLessons::new(aim, train, test, training.batch_size, training.seed);
     let model = json.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -172,7 +171,7 @@ pub(super) fn train_on_translations(
     let (mut template, record) = factored(options, &checkpoint, read, initialization, factoring_progress)?;
     text_networks::without_copies(&mut template, &json);
     let network = build(&template)?;
-    let side_files = model_files(&checkpoint, &json, record.as_ref(), run.save)?;
+    let side_files = model_files::of_checkpoint(&checkpoint, Some(&json), record.as_ref(), run.save)?;
     let learner = TranslationLearner::new(network, teacher.map(|(_, network)| network));
     let lessons = TranslationLessons::new(train, test, tokenizer, training.batch_size, training.seed);
     let model = "marian".to_owned();
@@ -287,34 +286,4 @@ fn fingerprint(samples: &[TextSample]) -> String {
         sample.sequences.iter().cloned().chain([vec![(bits >> 32) as u32, bits as u32]])
     });
     fingerprint_of(&sequences.collect::<Vec<_>>())
-}
-
-/// What lies beside the result: the checkpoint's own files, and the configuration of what it became.
-fn model_files(
-    checkpoint: &Checkpoint,
-    json: &Value,
-    record: Option<&Record>,
-    save: Save,
-) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
-    let mut found = Vec::new();
-    for name in MODEL_FILES {
-        let path = checkpoint.root().join(name);
-        let failed = |source| CommandError::SideFile { what: "can't read", path: path.clone(), source };
-        if !path.is_file() {
-            continue;
-        }
-        let mut bytes = std::fs::read(&path).map_err(failed)?;
-        if name == "config.json" {
-            let unchanged = checkpoint.config() == Some(json);
-            let text = if unchanged {
-                String::from_utf8_lossy(&bytes).into_owned()
-            } else {
-                serde_json::to_string_pretty(json).unwrap_or_default() + "\n"
-            };
-            let record = record.filter(|_| save == Save::Factored);
-            bytes = side_files::config(&text, record, &BTreeMap::new()).into_bytes();
-        }
-        found.push((name.to_owned(), bytes));
-    }
-    Ok(found)
 }

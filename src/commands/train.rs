@@ -142,6 +142,6 @@ pub fn train(
         "initialization": options.initialization,
     });
     let (command, file) = ("train", RunFile::from(options));
-    let start = Start { command, state, record, architecture, origin, file };
+    let start = Start { command, state, record, architecture, origin, file, side_files: Vec::new() };
     training::run_pictures(start, ready, &options.run, progress)
 }

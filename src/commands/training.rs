@@ -2,7 +2,7 @@
 
 use super::preparation::{Place, Preparation};
 use super::recalibrate::recalibrate;
-use super::{CommandError, DeviceName, RunFile, networks};
+use super::{CommandError, DeviceName, RunFile, model_files, networks};
 use crate::checkpoint::{Record, Source};
 use crate::data::Material;
 use crate::layers::{State, keep_freed_memory};
@@ -65,6 +65,8 @@ pub struct RunOptions {
     pub min_accuracy: Option<f64>,
     /// The correlation that the result must have.
     pub min_spearman: Option<f64>,
+    /// The BLEU that the result must have.
+    pub min_bleu: Option<f64>,
     /// The perplexity that the result must not exceed.
     pub max_perplexity: Option<f64>,
 }
@@ -90,6 +92,7 @@ impl RunOptions {
             recalibrate: false,
             min_accuracy: None,
             min_spearman: None,
+            min_bleu: None,
             max_perplexity: None,
         }
     }
@@ -105,6 +108,8 @@ pub(super) struct Start {
     pub(super) origin: Value,
     /// The options as they are kept in the run's folder.
     pub(super) file: RunFile,
+    /// What lies beside the checkpoint, by name.
+    pub(super) side_files: Vec<(String, Vec<u8>)>,
 }
 
 /// A run that is ready to begin or to go on.
@@ -133,7 +138,7 @@ pub(super) fn run_pictures(
 ) -> Result<TrainingReport, CommandError> {
     keep_freed_memory();
     let training = &options.training;
-    let Start { command, state, record, architecture, mut origin, mut file } = start;
+    let Start { command, state, record, architecture, mut origin, mut file, mut side_files } = start;
     let Preparation { place, train, test, teacher } = ready;
     let network = networks::network(&state, Some(architecture), training.execution, &place.device)?;
     // Pictures that are too small for it are refused before anything is written.
@@ -157,7 +162,14 @@ pub(super) fn run_pictures(
     );
     let learner = Classifier::new(network, teacher.map(|teacher| teacher.network), &place.device);
     let lessons = Pictures { train, test };
-    let side_files = Vec::new();
+    model_files::complete_for_pictures(
+        &mut side_files,
+        learner.network().architecture(),
+        &lessons.train,
+        training.normalization.as_ref(),
+        record.as_ref(),
+        options.save,
+    );
     let (template, place) = (state, place);
     let ready = Ready { command, model, learner, lessons, template, record, origin, file, place, side_files };
     run(ready, options, progress)
@@ -251,6 +263,7 @@ fn check(report: &mut TrainingReport, options: &RunOptions) {
     let checks = [
         options.min_accuracy.map(|least| CheckResult::accuracy(accuracy, least)),
         options.min_spearman.map(|least| CheckResult::spearman(score("spearman"), least)),
+        options.min_bleu.map(|least| CheckResult::bleu(score("bleu"), least)),
         options.max_perplexity.map(|most| CheckResult::perplexity(score("perplexity"), most)),
     ];
     report.checks.extend(checks.into_iter().flatten());

@@ -1,6 +1,6 @@
 use super::CommandError;
 use super::weights::{self, Element, Recorded, decompose_error};
-use crate::checkpoint::{Checkpoint, Dtype, Source, TensorEntry};
+use crate::checkpoint::{Checkpoint, Dtype, Record, Source, TensorEntry, dtype_name};
 use crate::plan::{Job, LayerEvent, Limits, Progress, Stage, run_jobs};
 use crate::report::{VerifiedLayer, VerifyReport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +72,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verify
     });
     progress.end();
     let layers = layers?;
-    let compared = compare_kept(&factored, &dense, jobs.iter().map(|job| &job.item), &mut problems)?;
+    let compared = compare_kept(record, &factored, &dense, jobs.iter().map(|job| &job.item), &mut problems)?;
     Ok(VerifyReport::new(
         options.factored.to_string(),
         options.against.to_string(),
@@ -108,6 +108,11 @@ fn verify_layer<T: Element>(
         let problem = format!("`{tensor}` has shape {:?}, the record says {:?}", entry.shape, module.shape);
         return Ok(layer(None, false, Some(problem)));
     }
+    if dtype_name(entry.dtype) != module.dtype {
+        let found = dtype_name(entry.dtype);
+        let problem = format!("`{tensor}` is {found}, the record says {}", module.dtype);
+        return Ok(layer(None, false, Some(problem)));
+    }
     let chain = match recorded_as.read::<T>(factored) {
         Ok(chain) => chain,
         Err(CommandError::RecordMismatch { problem, .. }) => return Ok(layer(None, false, Some(problem))),
@@ -123,6 +128,7 @@ fn verify_layer<T: Element>(
 
 /// Compares the tensors that were not factored; returns how many.
 fn compare_kept<'a>(
+    record: &Record,
     factored: &Checkpoint,
     dense: &Checkpoint,
     modules: impl Iterator<Item = &'a Recorded<'a>>,
@@ -142,8 +148,18 @@ fn compare_kept<'a>(
             continue;
         };
         compared += 1;
+        let recalibrated = record.recalibrated.contains(&name);
+        // Another element type is the record's, or none.
+        let said = record.converted.get(&name).map_or(dtype_name(entry.dtype), String::as_str);
         if original.shape != entry.shape {
             problems.push(format!("`{name}` has shape {:?}, expected {:?}", entry.shape, original.shape));
+        } else if said != dtype_name(original.dtype) {
+            let found = dtype_name(original.dtype);
+            problems.push(format!(
+                "`{name}` was {said} as the record says, and is {found} in the dense checkpoint"
+            ));
+        } else if recalibrated {
+            // Its statistics are of the factored network.
         } else if !same(factored, entry, dense, original)? {
             problems.push(format!("`{name}` differs from the dense checkpoint's"));
         }

@@ -73,8 +73,8 @@ pub use normalization::Normalization;
 pub use options::LoaderOptions;
 pub use source::{DataSource, DataSourceError, Split};
 pub use text::{
-    GgufTokenizer, GgufTokenizerError, LabelledText, PairBatches, ParallelSource, ParallelSourceError,
-    SPECIAL_TOKENS, SentencePair, TextError, TextFormat, TextSource, TextSourceError, TextStream,
-    TextTokenizer, WINDOW, class_names, fingerprint_of, read_labelled, read_pairs, sample, sample_of,
-    token_batches, token_batches_within, windows,
+    GgufTokenizer, GgufTokenizerError, LabelledText, MASK_TOKEN, PairBatches, ParallelSource,
+    ParallelSourceError, SPECIAL_TOKENS, SentencePair, TextError, TextFormat, TextSource, TextSourceError,
+    TextStream, TextTokenizer, WINDOW, class_names, fingerprint_of, read_labelled, read_pairs, sample,
+    sample_of, token_batches, token_batches_within, windows,
 };

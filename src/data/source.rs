@@ -1,4 +1,8 @@
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -82,6 +86,9 @@ impl DataSourceError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::NoFormat { text } if Path::new(text).is_file() => {
+                Some(format!("write it like text:{text}"))
+            }
             Self::NoFormat { text } => {
                 let format = text.parse::<Format>().unwrap_or(Format::Images);
                 let folder = if text == format.name() { "DIR" } else { text };

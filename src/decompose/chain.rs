@@ -111,7 +111,14 @@ impl Unfolding {
         other: &Self,
         factors: &[Factor<T>],
     ) -> Result<Vec<Factor<T>>, DecomposeError> {
-        Ok(self.chain(&other.pairs(factors)?))
+        let mut pairs = other.pairs(factors)?;
+        let is_transposed = |unfolding: &Self| unfolding.layout == Layout::TransposedLinear;
+        if is_transposed(self) != is_transposed(other) {
+            // The same elements stand for the transposed matrix: (A B)t = Bt At
+            let swapped = |(a, b): Pair<T>| (b.transpose().to_owned(), a.transpose().to_owned());
+            pairs = pairs.into_iter().map(swapped).collect();
+        }
+        Ok(self.chain(&pairs))
     }
 
     /// Multiplies a chain out to the dense weight, in its stored order.

@@ -11,8 +11,8 @@ const SWEEPS: usize = 12;
 /// Ranks of two modes that are tried at most.
 const MOST_OF_GRID: usize = 1 << 18;
 
-/// How an error that is told beforehand relates to that of the factors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How an error that is told beforehand relates to that of the factors: what says most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Certainty {

@@ -49,7 +49,7 @@ pub enum DecomposeError {
         found: usize,
     },
     /// More pairs of modes than a tensor can have, or so few that it is one mode, with nothing to cut.
-    #[error("found {count} pairs, expected {least} to {most}")]
+    #[error("number of pairs: found {count}, expected {least} to {most}")]
     PairCount {
         /// How many were asked for.
         count: usize,

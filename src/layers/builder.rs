@@ -21,6 +21,11 @@ use std::rc::Rc;
 
 mod heads;
 
+/// What is not as expected and is told before making a network is given up.
+const MOST_PROBLEMS: usize = 1000;
+/// Elements that stand in for missing ones at most, where the checkpoint has fewer.
+const MOST_STOOD_IN: usize = 1 << 22;
+
 /// Makes layers from a checkpoint's tensors, under the checkpoint's names: dense, or factored where the record says so.
 ///
 /// What is missing or has another shape is noted, and told all at once by [`Builder::finish`].
@@ -38,6 +43,8 @@ struct Shared<'a> {
     built: Built,
     used: BTreeSet<String>,
     problems: Vec<String>,
+    /// Elements of the tensors that problems are about.
+    stood_in: usize,
     execution: Execution,
 }
 
@@ -78,6 +85,7 @@ impl<'a> Builder<'a> {
             built: Built::default(),
             used: BTreeSet::new(),
             problems: Vec::new(),
+            stood_in: 0,
             execution: Execution::Auto,
         };
         Self { shared: Rc::new(RefCell::new(shared)), prefix: String::new(), start: Start::Rectified }
@@ -157,11 +165,20 @@ impl<'a> Builder<'a> {
             Some(stored) => Some(format!("`{path}` has shape {:?}, expected {shape:?}", stored.shape())),
             None => Some(format!("missing `{path}`, shape {shape:?}")),
         };
-        let tensor = match (found.and_then(Stored::tensor), &problem) {
+        let tensor = match (found.and_then(Stored::tensor), problem) {
             (Some(tensor), None) => tensor.to_device(&shared.device)?,
-            _ => Tensor::zeros(shape, DType::F32, &shared.device)?,
+            (_, problem) => {
+                shared.problems.extend(problem);
+                // Zeros stand in, to find all that is wrong; but not for a network that is beyond the checkpoint's.
+                let elements = shape.iter().try_fold(1usize, |product, &axis| product.checked_mul(axis));
+                shared.stood_in = shared.stood_in.saturating_add(elements.unwrap_or(usize::MAX));
+                let most = MOST_STOOD_IN.max(2 * state.parameters());
+                if shared.stood_in > most || shared.problems.len() > MOST_PROBLEMS {
+                    candle_core::bail!("`{path}` and more is not as expected");
+                }
+                Tensor::zeros(shape, DType::F32, &shared.device)?
+            }
         };
-        shared.problems.extend(problem);
         shared.used.insert(path.clone());
         shared.built.parameters.insert(&path, &tensor, role)
     }
@@ -349,6 +366,17 @@ impl<'a> Builder<'a> {
             tensor("running_var", Role::Statistic)?,
             EPSILON,
         ))
+    }
+
+    /// Refuses a network that was given up while it was made for what the checkpoint does not hold.
+    ///
+    /// # Errors
+    ///
+    /// - tensors that are missing, or of another shape: those that were found
+    pub fn refuse_problems(&self, architecture: &str) -> std::result::Result<(), BuildError> {
+        let problems = self.shared.borrow().problems.clone();
+        let (architecture, unexpected) = (architecture.to_owned(), Vec::new());
+        if problems.is_empty() { Ok(()) } else { Err(BuildError { architecture, problems, unexpected }) }
     }
 
     /// All that was made, if the checkpoint held all of it and nothing else.

@@ -1,6 +1,9 @@
 use crate::checkpoint::ModuleRecord;
 use crate::decompose::{Format, Layout, Pairs, Ranks, Scheme};
 
+/// Elements of a weight at most: more than any memory holds, and few enough for the square of a weight's size.
+const MOST_ELEMENTS: usize = 1 << 40;
+
 /// The format and the ranks of a module, as its record says them; or what is wrong with it.
 pub(crate) fn recorded(module: &ModuleRecord) -> Result<(Format, Ranks), String> {
     let layout = Layout::from_name(&module.kind)
@@ -17,6 +20,14 @@ pub(super) fn format_of(
     shape: &[usize],
     groups: usize,
 ) -> Result<Format, String> {
+    // Products of sizes are taken for granted from here on.
+    let within = |sizes: &[usize]| {
+        let product = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size.max(1)));
+        product.is_some_and(|all| all <= MOST_ELEMENTS)
+    };
+    if !within(shape) || !within(module.pairs.as_flattened()) {
+        return Err(format!("shape {shape:?}, pairs {:?}: no weight is as large", module.pairs));
+    }
     let scheme = Scheme::from_name(&module.scheme)
         .ok_or_else(|| format!("scheme `{}` is not known to this version", module.scheme))?;
     let pairs = if module.pairs.is_empty() { Pairs::default() } else { Pairs::Sizes(module.pairs.clone()) };
@@ -32,7 +43,8 @@ pub(super) fn ranks_in(module: &ModuleRecord, format: &Format) -> Result<Ranks, 
         Ranks::new(&module.ranks).map_err(|error| error.to_string())
     };
     let ranks = ranks?;
-    if ranks.values().len() != expected || ranks.values().contains(&0) {
+    let too_large = ranks.values().iter().any(|&rank| rank > MOST_ELEMENTS);
+    if ranks.values().len() != expected || ranks.values().contains(&0) || too_large {
         return Err(format!("recorded ranks are {ranks}, expected {expected} of at least 1"));
     }
     Ok(ranks)

@@ -79,10 +79,12 @@ impl ArchitectureError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
-        let known = "resnet20 to resnet110 and resnet32x2, wrn-28-10, vgg11 to vgg19, resnet18, resnet34, resnet50, vit-tiny to vit-large";
+        let known = Architecture::KNOWN;
         match self {
             Self::Unknown { .. } => format!("known are {known}"),
-            Self::Undetected { .. } => format!("name it with --arch: {known}"),
+            Self::Undetected { .. } => {
+                format!("name it with --arch, a teacher's with --teacher-arch: {known}")
+            }
         }
     }
 }
@@ -151,6 +153,9 @@ fn parse(name: &str) -> Option<Family> {
 }
 
 impl Architecture {
+    /// The names that there are, for people.
+    pub const KNOWN: &str = "resnet20 to resnet110 and resnet32x2 (6 n + 2 layers), wrn-28-10 (6 n + 4), vgg11, vgg13, vgg16, vgg19, resnet18, resnet34, resnet50, vit-tiny to vit-large and vit-d192-l12-h3-i768-p16-s224 (width, layers, heads, inner width, patch, picture)";
+
     /// The same network for this many classes.
     #[must_use]
     pub fn with_classes(self, classes: usize) -> Self {

@@ -36,6 +36,21 @@ pub enum NetworkError {
     Tensor(#[from] candle_core::Error),
 }
 
+/// What was made, if the checkpoint held all of it and nothing else.
+pub(super) fn made<M>(
+    builder: &Builder<'_>,
+    name: &str,
+    model: Result<M>,
+) -> std::result::Result<(M, Built), NetworkError> {
+    match model {
+        Ok(model) => Ok((model, builder.clone().finish(name)?)),
+        Err(error) => {
+            builder.refuse_problems(name)?;
+            Err(error.into())
+        }
+    }
+}
+
 impl Network {
     /// Makes a network from a checkpoint's tensors and record, its layers dense or factored as they are there.
     ///
@@ -73,18 +88,22 @@ impl Network {
         builder: &Builder<'_>,
     ) -> std::result::Result<Self, NetworkError> {
         let Architecture { family, classes, channels } = *architecture;
-        let model: Box<dyn Model> = match family {
-            Family::SmallResNet { depth, width } => {
-                Box::new(residual::SmallResNet::new(builder, depth, width, classes, channels)?)
-            }
-            Family::ResNet { depth } => Box::new(residual::ResNet::new(builder, depth, classes, channels)?),
-            Family::WideResNet { depth, width } => {
-                Box::new(wide::WideResNet::new(builder, depth, width, classes, channels)?)
-            }
-            Family::Vgg { depth } => Box::new(vgg::Vgg::new(builder, depth, classes, channels)?),
-            Family::Vit(config) => Box::new(vit::Vit::new(builder, config, classes, channels)?),
+        let make = || -> Result<Box<dyn Model>> {
+            Ok(match family {
+                Family::SmallResNet { depth, width } => {
+                    Box::new(residual::SmallResNet::new(builder, depth, width, classes, channels)?)
+                }
+                Family::ResNet { depth } => {
+                    Box::new(residual::ResNet::new(builder, depth, classes, channels)?)
+                }
+                Family::WideResNet { depth, width } => {
+                    Box::new(wide::WideResNet::new(builder, depth, width, classes, channels)?)
+                }
+                Family::Vgg { depth } => Box::new(vgg::Vgg::new(builder, depth, classes, channels)?),
+                Family::Vit(config) => Box::new(vit::Vit::new(builder, config, classes, channels)?),
+            })
         };
-        let built = builder.clone().finish(&architecture.to_string())?;
+        let (model, built) = made(builder, &architecture.to_string(), make())?;
         Ok(Self { architecture: *architecture, model, built })
     }
 

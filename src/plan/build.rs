@@ -7,7 +7,7 @@ use super::forms::{self, Form};
 use super::layer::LayerPlan;
 use super::progress::Progress;
 use super::rank;
-use super::recipe::{Recipe, RecipeError, Save};
+use super::recipe::{Recipe, Save};
 use super::rule::RankRule;
 use super::schedule::Limits;
 use super::select::{self, ConvolutionFacts, Selection};
@@ -182,7 +182,12 @@ fn drafts(
                 dense.insert(entry.name.clone(), reason.clone());
                 continue;
             }
-            None => continue,
+            None => {
+                if let Some(exclusion) = entry.exclusion.as_ref().filter(|exclusion| exclusion.is_told()) {
+                    dense.insert(entry.name.clone(), Reason::Excluded(exclusion.clone()));
+                }
+                continue;
+            }
         };
         let first = drafts.iter_mut().find(|draft| draft.entry.tied_with.contains(&entry.name));
         if let Some(first) = first {
@@ -225,7 +230,7 @@ fn refuse_pairs(drafts: &[Draft], recipe: &Recipe) -> Result<(), PlanError> {
             let problem = format!(
                 "pairs fit none of the layers that they are for: `{layer}`, shape {shape}, as {scheme} has its own axes"
             );
-            return Err(RecipeError::Invalid(problem).into());
+            return Err(PlanError::Patterns(vec![problem]));
         }
     }
     Ok(())

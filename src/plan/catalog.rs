@@ -52,8 +52,14 @@ fn is_one(groups: &usize) -> bool {
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Exclusion {
-    /// Not a weight that has factors: a bias, a buffer, a normalization, a quantized tensor.
+    /// Not a weight that has factors: a bias, a buffer, a normalization.
     NotAWeight,
+    /// A weight in a quantized format.
+    Quantized,
+    /// The kernel of a transposed convolution.
+    TransposedConvolution,
+    /// A weight of more axes than those of layers that have factors, such as that of many experts.
+    ManyAxes,
     /// A lookup table; factored when targeted.
     Embedding,
     /// The layer that gives the model's output; factored when targeted.
@@ -88,6 +94,11 @@ pub enum Exclusion {
 }
 
 impl Exclusion {
+    /// Whether the tensor is a weight that a user would look for among the layers.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self, Self::Quantized | Self::TransposedConvolution | Self::ManyAxes)
+    }
+
     /// Whether naming the layer as a target lifts the exclusion.
     #[must_use]
     pub fn yields_to_targets(&self) -> bool {
@@ -102,6 +113,9 @@ impl std::fmt::Display for Exclusion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotAWeight => f.write_str("not a weight"),
+            Self::Quantized => f.write_str("quantized: its elements are no plain numbers"),
+            Self::TransposedConvolution => f.write_str("transposed convolution"),
+            Self::ManyAxes => f.write_str("more axes than a linear layer or a convolution has"),
             Self::Embedding => f.write_str("embedding, not targeted"),
             Self::OutputHead => f.write_str("output head, not targeted"),
             Self::Tied => f.write_str("tied, not targeted"),
@@ -281,7 +295,13 @@ fn exclusion(
     architecture: &Architecture,
 ) -> Option<Exclusion> {
     if !entry.is_candidate() {
-        return Some(Exclusion::NotAWeight);
+        let is_weight = entry.name.ends_with(".weight") || !entry.shape.contains(&1);
+        return Some(match entry.kind {
+            Kind::Quantized if entry.shape.len() > 1 => Exclusion::Quantized,
+            Kind::ConvTranspose => Exclusion::TransposedConvolution,
+            Kind::Parameter if entry.shape.len() > 2 && is_weight => Exclusion::ManyAxes,
+            _ => Exclusion::NotAWeight,
+        });
     }
     if entry.elements() == 0 {
         return Some(Exclusion::Empty);

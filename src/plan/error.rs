@@ -37,6 +37,9 @@ impl Reason {
         match self {
             Self::Excluded(exclusion) => match exclusion {
                 Exclusion::NotAWeight => "not_a_weight",
+                Exclusion::Quantized => "quantized",
+                Exclusion::TransposedConvolution => "transposed_convolution",
+                Exclusion::ManyAxes => "many_axes",
                 Exclusion::Embedding => "embedding",
                 Exclusion::OutputHead => "output_head",
                 Exclusion::Tied => "tied",
@@ -207,8 +210,8 @@ impl PlanError {
                     .to_owned(),
             ),
             Self::NotCalibrated { .. } => Some(
-                "`compress --calibrate text:FILE` runs the model over texts, `--statistics FILE` takes what an earlier run saw; \
-                 `compress finetune` takes what they factored"
+                "--calibrate text:FILE runs the model over texts, --calibrate cifar10:DIR over pictures; --statistics FILE takes what \
+                 an earlier run saw"
                     .to_owned(),
             ),
             Self::Memory { .. } => Some("raise `--memory-limit` or ignore the layer".to_owned()),

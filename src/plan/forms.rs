@@ -6,7 +6,7 @@ use super::layer::Alternative;
 use super::rank::{self, Step};
 use super::recipe::{ConvScheme, Recipe};
 use super::rule::{Rule, SchemeRule};
-use crate::decompose::{Curve, Foreseen, Format, Layout, Pairs, Point, Ranks, Scheme};
+use crate::decompose::{Curve, DecomposeError, Foreseen, Format, Pairs, Point, Ranks, Scheme};
 
 /// A format of a layer and what the weight loses in it, where that was asked for.
 #[derive(Clone, Debug)]
@@ -46,22 +46,25 @@ pub(super) fn of(entry: &CatalogEntry, recipe: &Recipe, rule: usize) -> Result<V
     let written = recipe.rules.get(rule);
     let pairs = written.and_then(|rule| rule.pairs.clone()).unwrap_or_default();
     let asked = written.and_then(|rule| rule.scheme);
-    let format = |scheme: Scheme| {
-        Format::new(layout, scheme, &entry.shape, entry.groups, &pairs)
-            .map_err(|source| PlanError::Decompose { tensor: entry.name.clone(), source })
-    };
+    let format = |scheme: Scheme| Format::new(layout, scheme, &entry.shape, entry.groups, &pairs);
+    let usual = if layout.is_convolution() { recipe.conv_scheme.into() } else { Scheme::Matrix };
     let first = match asked {
-        Some(SchemeRule::Fixed(scheme)) => scheme_of(layout, entry, Some(scheme), recipe.conv_scheme),
-        _ => scheme_of(layout, entry, None, recipe.conv_scheme),
+        Some(SchemeRule::Fixed(scheme)) => format(scheme).or_else(|error| match error {
+            // A layer that has no such format: a kernel of one tap is a matrix, and the components of a matrix are its
+            // singular vectors; kernels in groups are no one tensor.
+            DecomposeError::Scheme { .. } | DecomposeError::GroupedTensor { .. } => {
+                format(if layout.is_convolution() && scheme.is_tensor() { Scheme::Channel } else { usual })
+            }
+            other => Err(other),
+        }),
+        _ => format(usual),
     };
-    let mut formats = vec![format(first)?];
+    let mut formats =
+        vec![first.map_err(|source| PlanError::Decompose { tensor: entry.name.clone(), source })?];
     if asked == Some(SchemeRule::Auto) {
-        let has =
-            |scheme: &Scheme| *scheme != first && *scheme != Scheme::Deep && applies(*scheme, layout, entry);
-        let others = Scheme::ALL.into_iter().filter(has);
-        for scheme in others {
+        for scheme in Scheme::ALL.into_iter().filter(|scheme| *scheme != Scheme::Deep) {
             // What cannot take the weight apart is no format of it, and two schemes may take it apart alike.
-            let other = Format::new(layout, scheme, &entry.shape, entry.groups, &pairs);
+            let other = format(scheme);
             formats.extend(other.ok().filter(|other| !formats.iter().any(|format| are_alike(format, other))));
         }
     }
@@ -73,39 +76,6 @@ fn are_alike(a: &Format, b: &Format) -> bool {
     let shapes =
         |format: &Format| [1, 2].map(|rank| format.factor_shapes(&format.max_ranks().map(|_, _| rank)));
     a.scheme() == b.scheme() || shapes(a) == shapes(b)
-}
-
-/// The scheme of a layer of this kind where that one is asked for.
-fn scheme_of(
-    layout: Layout,
-    entry: &CatalogEntry,
-    asked: Option<Scheme>,
-    of_convolutions: ConvScheme,
-) -> Scheme {
-    match asked {
-        Some(Scheme::Deep) => Scheme::Deep,
-        // A kernel of one tap is a matrix, and the components of a matrix are its singular vectors.
-        Some(scheme) if scheme.is_tensor() && applies(scheme, layout, entry) => scheme,
-        Some(scheme) if layout.is_convolution() && scheme.is_tensor() => Scheme::Channel,
-        Some(scheme) if layout.is_convolution() && scheme != Scheme::Matrix => scheme,
-        _ if layout.is_convolution() => of_convolutions.into(),
-        _ => Scheme::Matrix,
-    }
-}
-
-/// Whether a layer has a format of this scheme that is not another's.
-fn applies(scheme: Scheme, layout: Layout, entry: &CatalogEntry) -> bool {
-    let taps: usize = entry.shape.iter().skip(2).product();
-    let kernel = layout.is_convolution() && taps > 1;
-    match scheme {
-        Scheme::Matrix => !layout.is_convolution(),
-        Scheme::Spatial => layout == Layout::Conv2d && taps > 1,
-        Scheme::Channel => layout.is_convolution(),
-        Scheme::Cp => kernel && entry.groups == 1,
-        Scheme::Tucker => (kernel && entry.groups == 1) || !layout.is_convolution(),
-        Scheme::TensorTrain => entry.groups == 1,
-        Scheme::Deep => true,
-    }
 }
 
 /// The steps of forms together: each the best at its cost, where errors count.

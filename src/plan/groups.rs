@@ -51,8 +51,10 @@ fn first_convolution<'a>(
         entry.shape[1] == 1
             && kernels.iter().any(|other| other.name != entry.name && other.shape[0] == entry.shape[0])
     };
-    let grouped =
-        |entry: &CatalogEntry| matches!(from_neighbours(entry, kernels, entries), Groups::Unknown { .. });
+    // Three channels are colours.
+    let grouped = |entry: &CatalogEntry| {
+        entry.shape[1] != 3 && matches!(from_neighbours(entry, kernels, entries), Groups::Unknown { .. })
+    };
     let sees_input = |entry: &&&'a CatalogEntry| entry.shape[1] <= 4 && !depthwise(entry) && !grouped(entry);
     let first = kernels.iter().find(sees_input).or_else(|| kernels.first())?;
     Some(&first.name)
@@ -67,11 +69,7 @@ fn from_neighbours(
     let grouped = |expected: usize| {
         expected > channels && expected.is_multiple_of(channels) && out.is_multiple_of(expected / channels)
     };
-    let (block, own) = entry.layer.rsplit_once('.').unwrap_or(("", &entry.layer));
-    let before = kernels.iter().rev().find(|other| {
-        let (other_block, other_own) = other.layer.rsplit_once('.').unwrap_or(("", &other.layer));
-        other_block == block && follows(other_own, own)
-    });
+    let before = kernels.iter().rev().find(|other| comes_before(&other.layer, &entry.layer));
     match before {
         Some(before) if before.shape[0] == channels => return Groups::Known(1),
         Some(before) if grouped(before.shape[0]) => {
@@ -92,6 +90,21 @@ fn from_neighbours(
         return Groups::Unknown { channels, expected: out };
     }
     Groups::Known(1)
+}
+
+/// Whether a layer comes before another one of the same block: `b1.conv1` before `b1.conv2`, and where each has a block of its own
+/// `b1.conv1.conv` before `b1.conv2.conv`.
+fn comes_before(other: &str, own: &str) -> bool {
+    let split = |layer: &str| {
+        let (block, last) = layer.rsplit_once('.').unwrap_or(("", layer));
+        (block.to_owned(), last.to_owned())
+    };
+    let ((other_block, other_last), (block, last)) = (split(other), split(own));
+    if other_block == block {
+        return follows(&other_last, &last);
+    }
+    let ((other_outer, other_inner), (outer, inner)) = (split(&other_block), split(&block));
+    other_last == last && other_outer == outer && inner.starts_with("conv") && follows(&other_inner, &inner)
 }
 
 /// Whether `own` is the next of a numbered row after `other`: `conv2` after `conv1`, `3` after `0`.

@@ -121,9 +121,11 @@ pub(super) fn kind_of(name: &str, shape: &[usize], dtype: Dtype) -> Kind {
     }
     match (leaf, shape.len()) {
         ("weight" | "gamma" | "scale", 1) => Kind::Normalization,
+        // A scale of its own for each head.
+        ("weight", _) if is_normalization(module) => Kind::Normalization,
         ("weight", 2) if is_embedding(module) => Kind::Embedding,
         ("weight", 2) => Kind::Linear,
-        ("weight", 3 | 4) if is_transposed_convolution(module) => Kind::ConvTranspose,
+        ("weight", 3 | 4) if is_transposed_convolution(module, &shape[2..]) => Kind::ConvTranspose,
         ("weight", 3) => Kind::Conv1d,
         ("weight", 4) => Kind::Conv2d,
         _ => Kind::Parameter,
@@ -163,9 +165,23 @@ fn is_quantization_name(leaf: &str) -> bool {
         || leaf.starts_with("weight_packed")
 }
 
-fn is_transposed_convolution(module: &str) -> bool {
-    let last =
-        module.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(module).to_lowercase();
+/// The module's own name: the last that is no number.
+fn own_name(module: &str) -> String {
+    module.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(module).to_lowercase()
+}
+
+fn is_normalization(module: &str) -> bool {
+    own_name(module).trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("norm")
+}
+
+fn is_transposed_convolution(module: &str, taps: &[usize]) -> bool {
+    let last = own_name(module);
+    // What DPT and BEiT enlarge pictures with; their other layers of these names have odd kernels.
+    let enlarges =
+        last == "resize" && module.contains("reassemble") || matches!(last.as_str(), "fpn1" | "fpn2");
+    if enlarges && taps.iter().all(|tap| tap.is_multiple_of(2)) {
+        return true;
+    }
     ["deconv", "conv_transpose", "convtranspose", "transposed_conv", "upconv", "up_conv", "conv_t", "ups"]
         .iter()
         .any(|mark| last.contains(mark) && (*mark != "ups" || last == "ups"))
@@ -173,8 +189,7 @@ fn is_transposed_convolution(module: &str) -> bool {
 
 /// Whether the module's own name says that its weight is a lookup table.
 fn is_embedding(module: &str) -> bool {
-    let last =
-        module.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(module).to_lowercase();
+    let last = own_name(module);
     if matches!(last.as_str(), "wte" | "wpe" | "shared" | "embed_in" | "relative_attention_bias") {
         return true;
     }
@@ -229,6 +244,13 @@ mod tests {
             ("bert.embeddings.LayerNorm.gamma", &[8], Kind::Normalization),
             ("wpe.weight", &[16, 8], Kind::Embedding),
             ("weight", &[16, 8], Kind::Parameter),
+            ("model.layers.0.self_attn.q_norm.weight", &[24, 32], Kind::Normalization),
+            ("blocks.0.norm1.weight", &[8, 1, 1], Kind::Normalization),
+            ("transformer_blocks.0.norm1.linear.weight", &[48, 8], Kind::Linear),
+            ("neck.reassemble_stage.layers.0.resize.weight", &[8, 8, 4, 4], Kind::ConvTranspose),
+            ("neck.reassemble_stage.layers.3.resize.weight", &[8, 8, 3, 3], Kind::Conv2d),
+            ("backbone.fpn1.0.weight", &[8, 8, 2, 2], Kind::ConvTranspose),
+            ("encoder.block.0.attention.self.sr.weight", &[8, 8, 4, 4], Kind::Conv2d),
         ];
         for (name, shape, kind) in cases {
             assert_eq!(kind_of(name, shape, Dtype::F32), *kind, "{name} {shape:?}");

@@ -46,7 +46,7 @@ pub use error::{PlanError, Reason};
 pub use forms::compared_formats;
 pub use kind::Kind;
 pub use layer::{Alternative, LayerPlan};
-pub(crate) use pattern::nearest;
+pub(crate) use pattern::suggestion;
 pub use pattern::{Pattern, PatternError};
 pub use progress::{LayerEvent, NoProgress, Progress, Stage};
 pub(crate) use recipe::toml_place;

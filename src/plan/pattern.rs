@@ -131,22 +131,42 @@ fn glob_expression(glob: &str) -> String {
     expression
 }
 
-/// The name most like a pattern that matched nothing, for a suggestion.
-pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// What may have been meant by a pattern that matched none of these names: the glob that finds it inside of them, or the name
+/// most like it.
+pub(crate) fn suggestion<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let wanted = text.strip_prefix("re:").unwrap_or(text);
+    let inner = format!("**.{wanted}.**");
+    let inside = Pattern::parse(&inner).ok().filter(|_| wanted == text && !wanted.starts_with("**"));
+    let lower = wanted.to_lowercase();
     let mut best: Option<(f64, &str)> = None;
     for name in names {
-        let likeness = strsim::normalized_damerau_levenshtein(wanted, name);
+        if inside.as_ref().is_some_and(|inside| inside.matches(name)) {
+            let ends = name.ends_with(&format!(".{wanted}"));
+            let glob = if ends { format!("**.{wanted}") } else { inner };
+            return Some(format!("`{glob}` matches `{name}`"));
+        }
+        let likeness = strsim::normalized_damerau_levenshtein(&lower, &name.to_lowercase());
         if best.is_none_or(|(most, _)| likeness > most) {
             best = Some((likeness, name));
         }
     }
-    best.map(|(_, name)| name)
+    best.map(|(_, name)| format!("the nearest is `{name}`"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_meant_is_found_inside_of_names_or_near_them() {
+        let names = ["encoder.0.self.query", "encoder.0.dense", "head"];
+        let meant = |text: &str| suggestion(text, names).unwrap();
+        assert_eq!(meant("query"), "`**.query` matches `encoder.0.self.query`");
+        assert_eq!(meant("self"), "`**.self.**` matches `encoder.0.self.query`");
+        assert_eq!(meant("HEAD"), "the nearest is `head`");
+        assert_eq!(meant("encoder.1.dense"), "the nearest is `encoder.0.dense`");
+        assert_eq!(suggestion("query", []), None);
+    }
 
     #[test]
     fn globs_stop_at_dots_unless_doubled() {

@@ -115,6 +115,22 @@ impl CalibrationRule {
     pub fn for_images() -> Self {
         Self { samples: 2048, ..Self::default() }
     }
+
+    /// What is out of range.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.samples == 0 {
+            problems.push("calibration: samples is 0, expected at least 1".to_owned());
+        }
+        for (name, damping) in
+            [("input_damping", self.input_damping), ("output_damping", self.output_damping)]
+        {
+            if !damping.is_finite() || damping < 0.0 {
+                problems.push(format!("calibration: {name} is {damping}, expected a number from 0 on"));
+            }
+        }
+        problems
+    }
 }
 
 /// Whether the factors are saved as they are or multiplied out.
@@ -274,6 +290,10 @@ impl Recipe {
                 _ => format!("rule {}: {problem}", index + 1),
             }));
         }
+        if self.max_shard_bytes == Some(0) {
+            problems.push("max_shard_bytes is 0, expected at least 1".to_owned());
+        }
+        problems.extend(self.calibration.iter().flat_map(CalibrationRule::problems));
         if self.rules.iter().filter(|rule| matches!(rule.rank, Some(RankRule::Keep(_)))).count() > 1 {
             problems.push(
                 "two rules say keep, which counts the whole checkpoint; layer_keep counts a rule's layers"

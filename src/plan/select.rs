@@ -1,6 +1,6 @@
 use super::catalog::{Catalog, CatalogEntry, Exclusion};
 use super::kind::Kind;
-use super::pattern::{Pattern, nearest};
+use super::pattern::{Pattern, suggestion};
 use super::recipe::{Recipe, RecipeError, Save};
 use super::rule::Effect;
 use super::{PlanError, Reason};
@@ -121,8 +121,8 @@ fn unused(catalog: &Catalog, recipe: &Recipe, uses: &[Vec<Use>]) -> Vec<String> 
                 format!("`{pattern}` matches no weight that can be factored, only {}", others(catalog, pattern))
             } else {
                 let names = catalog.entries().filter(|entry| entry.is_candidate()).map(|entry| entry.layer.as_str());
-                match nearest(pattern.text(), names) {
-                    Some(name) => format!("`{pattern}` matches no layer; the nearest is `{name}`"),
+                match suggestion(pattern.text(), names) {
+                    Some(meant) => format!("`{pattern}` matches no layer; {meant}"),
                     None => format!("`{pattern}` matches no layer: the checkpoint has none that can be factored"),
                 }
             });
@@ -199,8 +199,8 @@ pub(super) fn convolution_facts(
             }
             if !matched {
                 let kernels = catalog.entries().filter(|e| matches!(e.kind, Kind::Conv1d | Kind::Conv2d));
-                problems.push(match nearest(text, kernels.map(|entry| entry.layer.as_str())) {
-                    Some(name) => format!("`{text}` matches no convolution; the nearest is `{name}`"),
+                problems.push(match suggestion(text, kernels.map(|entry| entry.layer.as_str())) {
+                    Some(meant) => format!("`{text}` matches no convolution; {meant}"),
                     None => format!("`{text}` matches no convolution: the checkpoint has none"),
                 });
             }

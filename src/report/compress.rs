@@ -63,6 +63,9 @@ pub struct Summary {
     /// The mean of the layers' relative errors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_error: Option<f64>,
+    /// How that relates to the factors' own, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_certainty: Option<Certainty>,
     /// Bytes of working memory that were planned for at most.
     pub peak_memory_bytes: u64,
     /// How long it took to run the model over calibration data, or to read what was known of it.
@@ -286,6 +289,19 @@ impl CompressReport {
         }
     }
 
+    /// What the marks before errors mean, where there are any.
+    pub(super) fn marks(&self) -> Option<String> {
+        let marked = |of: Certainty| {
+            let next = self.layers.iter().flat_map(|layer| layer.alternatives.iter().take(2));
+            let mut all = self.layers.iter().filter_map(|l| l.certainty).chain(next.map(|o| o.certainty));
+            all.any(|certainty| certainty == of)
+        };
+        let marks = [(Certainty::AtMost, "<: at most"), (Certainty::Estimated, "~: about, most often less")];
+        let marks: Vec<&str> =
+            marks.into_iter().filter(|(of, _)| marked(*of)).map(|(_, text)| text).collect();
+        (!marks.is_empty()).then(|| format!("errors that were not measured: {}", marks.join("; ")))
+    }
+
     /// The report as one JSON document.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -344,6 +360,7 @@ fn summary(plan: &Plan, layers: &[LayerReport]) -> Summary {
             .map(|(layer, degeneracy)| WorstDegeneracy { layer: layer.clone(), degeneracy }),
         mean_error: (!errors.is_empty())
             .then(|| errors.iter().map(|(_, error)| error).sum::<f64>() / errors.len() as f64),
+        mean_certainty: errors.iter().filter_map(|(layer, _)| layer.certainty).max(),
         peak_memory_bytes: plan.peak_memory_bytes,
         calibration_secs: None,
         elapsed_secs: None,

@@ -3,7 +3,6 @@
 use super::compress::{CompressReport, plural};
 use super::table::{Align, Table};
 use super::units;
-use crate::decompose::Certainty;
 use crate::plan::tuple as shape;
 use std::fmt::Write as _;
 
@@ -139,8 +138,8 @@ impl CompressReport {
             totals.layers_dense
         );
         if let (Some(worst), Some(mean)) = (&self.totals.worst_error, self.totals.mean_error) {
-            let (worst_error, mean) =
-                (units::foreseen(worst.relative_error, worst.certainty), units::error(mean));
+            let mean = units::foreseen(mean, self.totals.mean_certainty);
+            let worst_error = units::foreseen(worst.relative_error, worst.certainty);
             let _ = write!(text, "; relative error: mean {mean}, worst {worst_error} (`{}`)", worst.layer);
         }
         text.push('\n');
@@ -151,16 +150,8 @@ impl CompressReport {
                 worst.degeneracy, worst.layer
             );
         }
-        let marked = |of: Certainty| {
-            let next = self.layers.iter().flat_map(|layer| layer.alternatives.iter().take(2));
-            let mut all = self.layers.iter().filter_map(|l| l.certainty).chain(next.map(|o| o.certainty));
-            all.any(|certainty| certainty == of)
-        };
-        let marks = [(Certainty::AtMost, "<: at most"), (Certainty::Estimated, "~: about, most often less")];
-        let marks: Vec<&str> =
-            marks.into_iter().filter(|(of, _)| marked(*of)).map(|(_, text)| text).collect();
-        if !marks.is_empty() {
-            let _ = writeln!(text, "errors that were not measured: {}", marks.join("; "));
+        if let Some(marks) = self.marks() {
+            let _ = writeln!(text, "{marks}");
         }
         if self.dry_run {
             let _ = writeln!(text, "working memory: at most {}", units::size(self.totals.peak_memory_bytes));

@@ -39,7 +39,12 @@ pub(super) fn figure(title: &str, note: &str, scale: Scale, curves: &[Curve<'_>]
     let mut figure = format!("<figure><figcaption>{}<span class=\"legend\">{}", escape(title), escape(note));
     if (2..=MOST_NAMED).contains(&curves.len()) {
         for curve in curves {
-            let _ = write!(figure, "<i style=\"background:{}\"></i>{}", curve.color, escape(curve.name));
+            let _ = write!(
+                figure,
+                " <span class=\"key\"><i style=\"background:{}\"></i>{}</span>",
+                curve.color,
+                escape(curve.name)
+            );
         }
     }
     let _ = writeln!(figure, "</span></figcaption>{}</figure>", chart(title, scale, curves));

@@ -1,4 +1,5 @@
 use super::checks::CheckResult;
+use super::compress::plural;
 use super::evaluated::Evaluated;
 use crate::train::{ClassEvaluation, PerplexityEvaluation, SimilarityEvaluation, TranslationEvaluation};
 use serde::Serialize;
@@ -150,7 +151,8 @@ fn translation(text: &mut String, data: &str, found: &TranslationEvaluation) {
     let _ = writeln!(text, "next token     {:.2} % foretold", 100.0 * accuracy);
     let _ = writeln!(
         text,
-        "speed          {rate:.1} sentences/s with {beams} beams, {:.1} s",
+        "speed          {rate:.1} sentences/s with {}, {:.1} s",
+        plural(beams, "beam"),
         found.elapsed_secs
     );
 }

@@ -18,7 +18,7 @@ pub fn html(report: &CompressReport) -> String {
     header(&mut body, report);
     tiles(&mut body, report);
     checks(&mut body, report);
-    layer_table(&mut body, &report.layers);
+    layer_table(&mut body, report);
     parameters(&mut body, &report.layers);
     spectra(&mut body, &report.layers);
     left_dense(&mut body, report);
@@ -71,7 +71,8 @@ fn tiles(body: &mut String, report: &CompressReport) {
     if let (Some(worst), Some(mean)) = (&report.totals.worst_error, report.totals.mean_error) {
         let shown = units::foreseen(worst.relative_error, worst.certainty);
         let note = format!("worst {}, {}", escape(&shown), escape(&worst.layer));
-        tile("mean relative error", &units::error(mean), &note);
+        let mean = units::foreseen(mean, report.totals.mean_certainty);
+        tile("mean relative error", &escape(&mean), &note);
     }
     let dense = format!("{} left dense", totals.layers_dense);
     tile("layers factored", &totals.layers_factored.to_string(), &dense);
@@ -95,7 +96,8 @@ fn checks(body: &mut String, report: &CompressReport) {
     body.push_str("</ul></section>\n");
 }
 
-fn layer_table(body: &mut String, layers: &[LayerReport]) {
+fn layer_table(body: &mut String, report: &CompressReport) {
+    let layers = &report.layers;
     if layers.is_empty() {
         body.push_str("<section><h2>Layers</h2><p>No layer was factored.</p></section>\n");
         return;
@@ -103,7 +105,11 @@ fn layer_table(body: &mut String, layers: &[LayerReport]) {
     let calibrated = layers.iter().any(|layer| layer.output_error.is_some());
     let compared = layers.iter().any(|layer| !layer.alternatives.is_empty());
     let degenerate = layers.iter().any(|layer| layer.degeneracy.is_some());
-    body.push_str("<section><h2>Layers</h2><div class=\"scroll\"><table class=\"sortable\"><thead><tr>");
+    body.push_str("<section><h2>Layers</h2>");
+    if let Some(marks) = report.marks() {
+        let _ = write!(body, "<p>{}</p>", escape(&marks));
+    }
+    body.push_str("<div class=\"scroll\"><table class=\"sortable\"><thead><tr>");
     for (name, numeric) in [
         ("layer", false),
         ("kind", false),
@@ -344,10 +350,11 @@ fn left_dense(body: &mut String, report: &CompressReport) {
 }
 
 fn recipe(body: &mut String, report: &CompressReport) {
-    let text = serde_json::to_string_pretty(&report.recipe).unwrap_or_default();
+    let text =
+        crate::plan::Recipe::from_json(&report.recipe).map(|recipe| recipe.to_toml()).unwrap_or_default();
     let _ = writeln!(
         body,
-        "<section><h2>Recipe</h2><details><summary>what repeats this run</summary><pre>{}</pre></details></section>",
+        "<section><h2>Recipe</h2><details><summary>what repeats this run: <code>compress --recipe FILE.toml</code></summary><pre>{}</pre></details></section>",
         escape(&text)
     );
 }

@@ -47,5 +47,6 @@ pub use training::{BestEpoch, TrainedLayer, TrainedParameter, TrainingReport, Tr
 pub use training_html::training_html;
 pub use training_progress::TerminalTraining;
 pub use translate::{TranslateReport, Translated};
-pub use units::{count, error, foreseen, seconds, size};
+pub(crate) use units::printable_lines;
+pub use units::{count, error, foreseen, printable, seconds, size};
 pub use verify::{CollapseReport, VerifiedLayer, VerifyReport};

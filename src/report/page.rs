@@ -24,6 +24,7 @@ tbody tr + tr td { border-top: 1px solid var(--line); } thead th { border-bottom
 th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid var(--after); }
 th[aria-sort=ascending] button::after { content: ' \\2191'; } th[aria-sort=descending] button::after { content: ' \\2193'; }
 .legend i { display: inline-block; width: .9em; height: .9em; border-radius: 2px; vertical-align: -.1em; margin: 0 .3em 0 .8em; }
+figcaption .legend .key { display: inline-block; white-space: nowrap; }
 i.before { background: var(--before); } i.after { background: var(--after); }
 .bar { display: grid; grid-template-columns: minmax(8rem, 22rem) 1fr 9.5rem; gap: .75rem; align-items: center; font-size: .85rem; padding: .12rem 0; }
 .bar .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; direction: rtl; text-align: left; unicode-bidi: plaintext; }

@@ -59,7 +59,7 @@ impl Progress for TerminalProgress {
 
     fn started(&self, layer: &str) {
         if let Some(bar) = &self.state().bar {
-            bar.set_message(layer.to_owned());
+            bar.set_message(units::printable(layer).into_owned());
         }
     }
 
@@ -67,7 +67,7 @@ impl Progress for TerminalProgress {
         let mut state = self.state();
         state.done += 1;
         let place = format!("{} {}/{}", state.verb, state.done, state.layers);
-        let mut what = event.layer.to_owned();
+        let mut what = units::printable(event.layer).into_owned();
         if let Some(scheme) = event.scheme {
             let _ = write!(what, " {scheme}");
         }

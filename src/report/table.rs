@@ -1,5 +1,6 @@
 //! Aligned columns of text.
 
+use super::units::printable;
 use std::fmt::Write as _;
 
 /// On which side a column's cells are flush.
@@ -41,7 +42,8 @@ impl Table {
 
     /// Adds a row; missing cells are empty.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        let mut row: Vec<String> = cells.into_iter().map(Into::into).collect();
+        let one_line = |cell: S| printable(&cell.into()).into_owned();
+        let mut row: Vec<String> = cells.into_iter().map(one_line).collect();
         row.resize(self.columns.len(), String::new());
         self.rows.push(row);
     }

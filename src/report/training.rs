@@ -285,9 +285,9 @@ impl TrainingReport {
         }
         let _ = writeln!(
             text,
-            "\n{} epochs, {} steps, {} {unit} in {}: {:.0} {unit}/s",
-            totals.epochs,
-            totals.steps,
+            "\n{}, {}, {} {unit} in {}: {:.0} {unit}/s",
+            plural(totals.epochs as usize, "epoch"),
+            plural(totals.steps as usize, "step"),
             units::count(totals.samples),
             units::seconds(totals.elapsed_secs),
             totals.samples_per_sec

@@ -1,6 +1,7 @@
 //! Numbers as people read them.
 
 use crate::decompose::Certainty;
+use std::borrow::Cow;
 
 /// A size in bytes, KiB, MiB, GiB or TiB.
 ///
@@ -51,6 +52,31 @@ pub fn foreseen(value: f64, certainty: Option<Certainty>) -> String {
         Some(Certainty::Exact) | None => "",
     };
     format!("{mark}{}", error(value))
+}
+
+/// A text as one line that does nothing to a terminal: what is no character to be seen is written as in source code.
+///
+/// ```
+/// assert_eq!(fnl::report::printable("conv\u{1b}[31m\n"), "conv\\u{1b}[31m\\n");
+/// assert_eq!(fnl::report::printable("größe"), "größe");
+/// ```
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
+/// The same of a text of several lines, whose ends and tabs stay.
+pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        return Cow::Borrowed(text);
+    }
+    let keeps = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let shown = |c: char| if keeps(c) { c.to_string() } else { c.escape_default().to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// A duration.

@@ -84,6 +84,17 @@ impl VerifyReport {
         self.passed
     }
 
+    /// Why nothing holds, where that can be guessed.
+    #[must_use]
+    pub fn guess(&self) -> Option<&'static str> {
+        let differs = |layer: &VerifiedLayer| !layer.passed && layer.found.is_some();
+        let all = !self.layers.is_empty() && self.layers.iter().all(differs);
+        all.then_some(
+            "every layer differs: the factors were trained after they were made, which the record does not follow, or \
+             this is another dense checkpoint",
+        )
+    }
+
     /// What does not hold, a sentence each.
     pub fn failures(&self) -> impl Iterator<Item = String> + '_ {
         let layers = self

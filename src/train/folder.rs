@@ -1,5 +1,7 @@
 use super::TrainError;
-use crate::checkpoint::{Checkpoint, Dtype, OutputOptions, OutputTensor, Record, Staging};
+use crate::checkpoint::{
+    Checkpoint, Dtype, EVENTS, OutputOptions, OutputTensor, RUN_CHECKPOINTS, RUN_FILES, Record, Staging,
+};
 use crate::layers::State;
 use candle_core::{DType, Device, Tensor};
 use indexmap::IndexMap;
@@ -12,9 +14,10 @@ use std::path::{Path, PathBuf};
 /// The key of a state's metadata under which its position and origin lie.
 const STATE_KEY: &str = "training";
 
-/// What lies beside the weights of a network for text: its sizes, and how text becomes tokens.
-pub const MODEL_FILES: [&str; 17] = [
+/// What lies beside the weights of a network: its sizes, and how pictures become numbers, or text tokens.
+pub const MODEL_FILES: [&str; 18] = [
     "config.json",
+    "preprocessor_config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -69,7 +72,7 @@ pub struct Running {
 ///
 /// | file | what |
 /// | --- | --- |
-/// | `model.safetensors` | the result, of networks for text with [`MODEL_FILES`] beside it |
+/// | `model.safetensors` | the result, with those of [`MODEL_FILES`] beside it that its checkpoint had |
 /// | `metrics.jsonl`, `events.out.tfevents.*`, `report.html`, `report.json` | what was measured |
 /// | `options.toml` | what was asked for |
 /// | `checkpoints/best.safetensors`, `checkpoints/last.safetensors` | the network after the best and the last epoch |
@@ -103,7 +106,7 @@ impl RunFolder {
     /// The path of one of its checkpoints.
     #[must_use]
     pub fn checkpoint(&self, name: &str) -> PathBuf {
-        self.root.join("checkpoints").join(format!("{name}.safetensors"))
+        self.root.join(RUN_CHECKPOINTS).join(format!("{name}.safetensors"))
     }
 
     /// Whether there is a state to continue from.
@@ -175,8 +178,7 @@ impl RunFolder {
     /// - files that cannot be removed
     pub fn clear(&self) -> std::io::Result<()> {
         // What makes it a run goes last: a removal that is cut short can be repeated.
-        let own = ["report.html", "report.json", "options.toml", "metrics.jsonl"];
-        let texts = || MODEL_FILES.into_iter().chain(own);
+        let texts = || MODEL_FILES.into_iter().chain(RUN_FILES);
         let partial: Vec<PathBuf> = texts().map(|name| self.partial(name)).collect();
         let checkpoints = ["best", "last", "state"].map(|name| self.checkpoint(name));
         let others = [self.path("model.safetensors")].into_iter().chain(texts().map(|name| self.path(name)));
@@ -187,7 +189,7 @@ impl RunFolder {
         }
         for entry in self.root.read_dir()? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with("events.out.tfevents.") {
+            if entry.file_name().to_string_lossy().starts_with(EVENTS) {
                 std::fs::remove_file(entry.path())?;
             }
         }

@@ -2,7 +2,7 @@ use super::{
     EpochMetrics, EventWriter, LayerDiagnostics, Learner, Lessons, MetricsRecord, MetricsWriter, Position,
     RunFolder, Running, StepMetrics, StepOutcome, TrainError, Trainer, TrainingProgress,
 };
-use crate::checkpoint::Record;
+use crate::checkpoint::{RUN_CHECKPOINTS, Record};
 use crate::layers::State;
 use candle_core::{DType, Device, Tensor};
 use indexmap::IndexMap;
@@ -122,8 +122,8 @@ impl<L: Learner, D: Lessons<L>> Session<L, D> {
     /// - data that cannot be read, a folder that cannot be written
     pub fn run(&mut self, progress: &dyn TrainingProgress) -> Result<(), TrainError> {
         let fresh = self.position == Position::default();
-        std::fs::create_dir_all(self.folder.path("checkpoints")).map_err(|source| {
-            super::MetricsError::File { action: "create", path: self.folder.path("checkpoints"), source }
+        std::fs::create_dir_all(self.folder.path(RUN_CHECKPOINTS)).map_err(|source| {
+            super::MetricsError::File { action: "create", path: self.folder.path(RUN_CHECKPOINTS), source }
         })?;
         let metrics = self.folder.path("metrics.jsonl");
         let mut records = Records {

@@ -104,8 +104,8 @@ fn what_cannot_be_calibrated_is_refused_and_nothing_is_written() {
     refused(&["fixtures/tiny-vit", "--calibrate", &data], 1, "model type `vit`, which is not known here");
     refused(&[NETWORK, "--calibrate", "text:/nowhere"], 1, "cannot read `/nowhere`");
     refused(&[NETWORK, "--calibrate", "pages:x"], 2, "is not a format of data sets");
-    refused(&[NETWORK, "--calibrate", &data, "--method", "plain"], 1, "knows nothing of data");
-    refused(&[NETWORK, "--method", "whitened"], 1, "needs calibration");
+    refused(&[NETWORK, "--calibrate", &data, "--method", "plain"], 2, "knows nothing of data");
+    refused(&[NETWORK, "--method", "whitened"], 2, "needs calibration");
     // what fails for another reason fails before the model is run
     for (arguments, expected) in [
         (&["--target", "nothing"][..], "nothing"),
@@ -162,7 +162,7 @@ fn recipes_of_calibrated_compressions_are_not_trained_by_as_if_they_were_plain()
     let (code, _, stderr) = compress(&[
         "finetune", network, "--recipe", &recipe, "--data", &data, "--epochs", "1", "--out", &out,
     ]);
-    assert!(code == 1 && stderr.contains("method `whitened` needs calibration"), "{stderr}");
+    assert!(code == 2 && stderr.contains("method `whitened` needs calibration"), "{stderr}");
     assert!(!Path::new(&out).exists());
 }
 
@@ -256,7 +256,7 @@ fn convolutional_networks_are_run_over_pictures() {
     let layers = report["layers"].as_array().unwrap();
     assert!(layers.iter().all(|layer| layer["scheme"] == "spatial" && layer["output_error"].is_f64()));
     let (code, _, stderr) = again(&["--calibration-inputs", "compressed"], "refused.safetensors");
-    assert!(code == 1 && stderr.contains("they need --calibrate DATA"), "{stderr}");
+    assert!(code == 2 && stderr.contains("they need --calibrate DATA"), "{stderr}");
     for (flags, code, expected) in [
         (&["--calibrate", &data, "--calibration-images", "31"][..], 1, "of another choice of samples"),
         (&["--calibrate", &data, "--calibration-tokens", "31"], 2, "says nothing of pictures"),

@@ -297,7 +297,7 @@ fn nothing_there_and_things_that_are_no_files() {
     let error = refusal(std::path::Path::new("sentence-transformers/all-MiniLM-L6-v2"));
     assert_eq!(
         error.hint().unwrap(),
-        "a repository of the hub is named hf://sentence-transformers/all-MiniLM-L6-v2"
+        "if it is a repository of the hub, name it hf://sentence-transformers/all-MiniLM-L6-v2"
     );
     #[cfg(target_os = "linux")]
     assert_eq!(

@@ -29,13 +29,14 @@ fn all_fields_come_back_and_keys_are_sorted_on_every_level() {
         tool: "fnl 0.1.0".to_owned(),
         modules: [("b".to_owned(), module()), ("a".to_owned(), ModuleRecord::default())].into(),
         converted: [].into(),
+        recalibrated: vec!["bn.running_mean".to_owned()],
         config: [].into(),
         recipe: json!({"z": 1, "rules": [{"target": "x", "rank": 4}], "a": {"q": 1, "b": 2}}),
     };
     let text = record.to_json();
     assert_eq!(Record::parse(&text).unwrap(), record);
     assert!(text.ends_with(
-        r#""recipe":{"a":{"b":2,"q":1},"rules":[{"rank":4,"target":"x"}],"z":1},"tool":"fnl 0.1.0","version":1}"#
+        r#""recalibrated":["bn.running_mean"],"recipe":{"a":{"b":2,"q":1},"rules":[{"rank":4,"target":"x"}],"z":1},"tool":"fnl 0.1.0","version":1}"#
     ));
     let expected = concat!(
         r#""b":{"dilation":[1,1],"dtype":"BF16","groups":1,"kind":"conv2d","padding":[1,1],"#,

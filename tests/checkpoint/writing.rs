@@ -48,6 +48,7 @@ fn record() -> Record {
         tool: "fnl test".to_owned(),
         modules: [("fc \"quoted\"".to_owned(), module)].into(),
         converted: [].into(),
+        recalibrated: vec!["bn.running_mean".to_owned()],
         config: [].into(),
         recipe: serde_json::json!({"z": [1, {"y": 2, "b": 3}], "a": null}),
     }

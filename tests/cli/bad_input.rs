@@ -409,9 +409,9 @@ fn what_is_not_there_is_said() {
     place
         .refuses(1, ["none.safetensors", "--rank=4", OUT])
         .stderr("error: `none.safetensors` does not exist\n");
-    place
-        .refuses(1, ["org/name", "--rank=4", "--out=out"])
-        .stderr("error: `org/name` does not exist\nhint: a repository of the hub is named hf://org/name\n");
+    place.refuses(1, ["org/name", "--rank=4", "--out=out"]).stderr(
+        "error: `org/name` does not exist\nhint: if it is a repository of the hub, name it hf://org/name\n",
+    );
     fs::create_dir(place.join("empty")).expect("a folder");
     place.refuses(1, ["empty", "--rank=4", "--out=out"]).stderr(
         "error: `empty` has no safetensors file\nhint: name a .safetensors file, or a directory that has one at its top\n",

@@ -307,5 +307,8 @@ fn the_man_page_is_one() {
         let text = place.text(&format!("man/{page}.1"));
         assert!(text.contains(&format!(".TH {page} 1")), "{page}: {text}");
     }
-    place.refuses(1, ["man", "--directory=none"]).stderr_has("error: can't write man pages to `none`: ");
+    place.run(["man", "--directory=new/folder"]).exits(0);
+    assert_eq!(place.text("new/folder/compress.1"), place.text("man/compress.1"));
+    place.write("file", "");
+    place.refuses(1, ["man", "--directory=file"]).stderr_has("error: can't make the folder `file`: ");
 }

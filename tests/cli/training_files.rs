@@ -190,7 +190,7 @@ fn compressing_refuses_what_makes_a_checkpoint_larger() {
         scene.place.write("recipe.toml", recipe);
         scene
             .place
-            .refuses(1, ["dense.safetensors", "--recipe=recipe.toml", out])
+            .refuses(2, ["dense.safetensors", "--recipe=recipe.toml", out])
             .stderr_has("error: the recipe asks for overcomplete factors, by ")
             .stderr_has("\nhint: ");
     }

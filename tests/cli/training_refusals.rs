@@ -233,7 +233,7 @@ fn a_checkpoint_of_another_kind_is_refused() {
     let scene = Scene::new();
     let bert = fixture("tiny-bert");
     let error = "error: the architecture cannot be told from the checkpoint's names: there is no ";
-    let hint = "\nhint: name it with --arch: resnet20 to resnet110";
+    let hint = "\nhint: name it with --arch, a teacher's with --teacher-arch: resnet20 to resnet110";
     let run = refuses(&scene, 1, &["finetune", &bert, "--rank-ratio=0.5"], "run");
     // Before a layer is factored for nothing.
     run.stderr_has(error).stderr_has(hint).stderr_lacks("factored");

@@ -264,6 +264,21 @@ fn a_head_keeps_the_order_of_its_classes_and_goes_with_other_names() {
 }
 
 #[test]
+fn an_encoder_from_scratch_learns_a_tokenizer_that_hides_tokens() {
+    let place = scene();
+    let config = json!({
+        "model_type": "bert", "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3,
+        "intermediate_size": 20, "hidden_act": "gelu", "max_position_embeddings": 16, "type_vocab_size": 2
+    });
+    place.write("config.json", config.to_string());
+    let train = ["train", "--data=text:data", "--config=config.json", "--vocabulary=270", "--epochs=1", "-q"];
+    place.run(train.iter().chain(&["--out=run"])).exits(0).stdout_has("test perplexity: ");
+    let tokenizer: Value = serde_json::from_slice(&place.read("run/tokenizer.json")).unwrap();
+    assert_eq!(tokenizer["model"]["vocab"]["<mask>"], 3);
+    place.run(["evaluate", "run", "--data=text:data", "-q"]).exits(0).stdout_has("perplexity ");
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_what_to_do() {
     let place = scene();
     encoder_of(&place, "wide", 24, &[]);

@@ -46,6 +46,18 @@ fn reports_are_as_the_schema_says_and_checks_decide_the_exit_code() {
 }
 
 #[test]
+fn training_is_checked_by_bleu_too() {
+    let place = Place::new();
+    scene(place.path());
+    let arguments =
+        ["finetune", "model", "--data=parallel:de,en", "--test-data=parallel:de,en", "--epochs=0"];
+    let checked = |least: &str, out: &str| place.run(arguments.iter().chain(&["-q", least, "--out", out]));
+    checked("--min-bleu=99", "bad").exits(3).stderr_has("check failed: BLEU is ").stderr_has("less than 99");
+    checked("--min-bleu=0", "good").exits(0);
+    assert!(place.text("good/options.toml").contains("min_bleu = 0"));
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let place = Place::new();
     scene(place.path());

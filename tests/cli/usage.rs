@@ -1,6 +1,6 @@
 //! Wrong usage: exit code 2, an error on stderr, nothing on stdout, nothing written.
 
-use crate::harness::{Place, silero};
+use crate::harness::{Place, fixture, silero};
 
 const HINT: &str = "hint: `compress --help` lists all flags\n";
 
@@ -70,6 +70,34 @@ fn parts_are_above_0_and_at_most_1() {
             assert!(error == expected || value.is_empty() && error == missing, "{flag}={value}: {error}");
         }
     }
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_wrong_usage_wherever_that_is_seen() {
+    let bert = fixture("tiny-bert");
+    let text = format!("--calibrate=text:{}", concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE"));
+    for (flags, said) in [
+        (&["--rank=8,4"][..], "ranks are one for each mode"),
+        (&["--rank=8", "--pairs=3"], "pairs"),
+        (&["--keep=0.5", "--objective=macs"], "objective"),
+        (&["--keep=0.5", "--method=fisher"], "method `fisher` needs calibration"),
+        (&["--keep=0.5", &text, "--method=plain"], "method `plain` knows nothing of data"),
+        (&["--keep=0.5", &text, "--scheme=tucker"], "tucker"),
+        (&["--keep=0.5", "--arch=resnet20"], "--arch is for a network that is run over pictures"),
+    ] {
+        let error = refused(&[&[bert.as_str(), "--out", "x"], flags].concat());
+        assert!(error.contains(said), "{flags:?}: {error}");
+    }
+    let error = refused(&["heads", &bert, "--out", "x"]);
+    assert!(error.contains("--query-key or --output-value"), "{error}");
+    let error =
+        refused(&["heads", &bert, "--query-key=0.5", &text, "--calibration-inputs=dense", "--out", "x"]);
+    assert!(error.contains("--calibration-inputs says nothing of heads"), "{error}");
+    let train = ["train", "--arch=resnet8", "--data=cifar10:x", "--bf16", "--out", "x"];
+    assert!(refused(&train).contains("--bf16 is for a GPU"));
+    let place = Place::new();
+    let hint = "hint: `compress evaluate --help` lists all flags\n";
+    place.refuses(2, ["evaluate", "x", "--data=cifar10:x", "--window=5"]).stderr_has(hint);
 }
 
 #[test]
@@ -193,7 +221,8 @@ fn patterns_that_cannot_be_read_are_wrong_usage() {
                 .stderr(&format!("error: pattern `{pattern}` is not a regular expression: {reason}\n{HINT}"));
         }
     }
+    let hint = "hint: `compress inspect --help` lists all flags\n";
     place.refuses(2, ["inspect", &silero(), "--target", "re:["]).stderr(&format!(
-        "error: pattern `re:[` is not a regular expression: unclosed character class\n{HINT}"
+        "error: pattern `re:[` is not a regular expression: unclosed character class\n{hint}"
     ));
 }

@@ -244,7 +244,10 @@ fn a_model_card_keeps_its_front_matter_and_text() {
     let after = std::fs::read_to_string(out.join("README.md")).unwrap();
     assert!(before.starts_with("---\n"));
     let section = after.strip_prefix(before.as_str()).expect("the card is as it was, then the section");
-    assert!(section.contains("13 layers of this checkpoint were replaced by low-rank factors"), "{section}");
+    assert!(
+        section.contains("13 layers of this checkpoint were replaced by factors (13 matrix) with "),
+        "{section}"
+    );
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn what_does_not_fit_is_refused() {
     let ranks = format.ranks(&Ranks::new(&[1, 2, 3]).unwrap()).unwrap_err();
     assert_eq!(ranks.to_string(), "found 3 ranks, expected 1, or 2 for a tensor of the modes [8, 6, 3, 3]");
     let whole = Format::new(Layout::Linear, Scheme::TensorTrain, &[12, 8], 1, &Pairs::Count(1)).unwrap_err();
-    assert_eq!(whole.to_string(), "found 1 pairs, expected 2 to 7");
+    assert_eq!(whole.to_string(), "number of pairs: found 1, expected 2 to 7");
     let mut holed = weight(format.parameters());
     holed[55] = f64::NAN;
     let error = format.factor(&holed, &Ranks::from(2), None, &FormatOptions::default()).unwrap_err();

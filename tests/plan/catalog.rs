@@ -228,9 +228,9 @@ fn types_that_are_not_computed_with_are_no_weights() {
     check(
         &catalog,
         &[
-            ("a.weight", Kind::Quantized, not.clone()),
-            ("b.weight", Kind::Quantized, not.clone()),
-            ("c.weight", Kind::Quantized, not.clone()),
+            ("a.weight", Kind::Quantized, Some(Exclusion::Quantized)),
+            ("b.weight", Kind::Quantized, Some(Exclusion::Quantized)),
+            ("c.weight", Kind::Quantized, Some(Exclusion::Quantized)),
             ("mask", Kind::Buffer, not.clone()),
             ("temperature", Kind::Buffer, not.clone()),
             ("d.weight_scale", Kind::Quantized, not),
@@ -322,8 +322,8 @@ fn convolutions_show_what_they_are_by_their_neighbours() {
             ("stem.weight", Kind::Conv2d, Some(Exclusion::FirstConvolution)),
             ("block.conv1.weight", Kind::Conv2d, None),
             ("block.conv2.weight", Kind::Conv2d, Some(Exclusion::Depthwise)),
-            ("up.deconv.weight", Kind::ConvTranspose, Some(Exclusion::NotAWeight)),
-            ("other.weight", Kind::ConvTranspose, Some(Exclusion::NotAWeight)),
+            ("up.deconv.weight", Kind::ConvTranspose, Some(Exclusion::TransposedConvolution)),
+            ("other.weight", Kind::ConvTranspose, Some(Exclusion::TransposedConvolution)),
         ],
     );
 }

@@ -9,6 +9,8 @@ use tokenizers::{AddedToken, Tokenizer};
 
 /// The special tokens of tokenizers that are learned: padding, end and unknown, in this order from 0 on.
 pub const SPECIAL_TOKENS: [&str; 3] = ["<pad>", "</s>", "<unk>"];
+/// What stands for a token that is hidden, of tokenizers that are learned for networks that find it again.
+pub const MASK_TOKEN: &str = "<mask>";
 
 impl TextTokenizer {
     /// Learns pairs of bytes that come often together from texts, until there are `size` tokens, [`SPECIAL_TOKENS`] and all
@@ -40,14 +42,23 @@ impl TextTokenizer {
     /// # Ok::<(), fnl::data::TextError>(())
     /// ```
     pub fn learn(texts: &[String], size: usize) -> Result<Self, TextError> {
-        let least = SPECIAL_TOKENS.len() + ByteLevel::alphabet().len();
+        Self::learn_with(texts, size, &[])
+    }
+
+    /// The same with more special tokens, such as [`MASK_TOKEN`], after [`SPECIAL_TOKENS`].
+    ///
+    /// # Errors
+    ///
+    /// - as [`TextTokenizer::learn`]
+    pub fn learn_with(texts: &[String], size: usize, more: &[&str]) -> Result<Self, TextError> {
+        let least = SPECIAL_TOKENS.len() + more.len() + ByteLevel::alphabet().len();
         let refuse = |found: usize, problem: String| TextError::Vocabulary { size: found, problem };
         if size < least {
             return Err(refuse(size, format!("single bytes and special tokens alone are {least}")));
         }
         let broken = |error: tokenizers::Error| refuse(size, error.to_string());
         let special: Vec<AddedToken> =
-            SPECIAL_TOKENS.iter().map(|&token| AddedToken::from(token, true)).collect();
+            SPECIAL_TOKENS.iter().chain(more).map(|&token| AddedToken::from(token, true)).collect();
         let trainer = BpeTrainer::builder()
             .show_progress(false)
             .vocab_size(size)

@@ -12,7 +12,7 @@ mod source;
 mod stream;
 mod tokenizer;
 
-pub use byte_pairs::SPECIAL_TOKENS;
+pub use byte_pairs::{MASK_TOKEN, SPECIAL_TOKENS};
 pub use error::TextError;
 pub use gguf::{GgufTokenizer, GgufTokenizerError};
 pub use labelled::{LabelledText, class_names, read_labelled};

@@ -8,6 +8,7 @@ use crate::layers::{
     Builder, Built, HeadProduct, KeyValues, LayerEntry, Node, Parameters, State, Stored, Tape,
 };
 use crate::models::NetworkError;
+use crate::models::network::made;
 use candle_core::{Device, Result, bail};
 use std::fmt;
 
@@ -91,19 +92,20 @@ impl TextNetwork {
         task: Task,
         device: &Device,
     ) -> std::result::Result<Self, NetworkError> {
-        let (name, model): (_, Box<dyn TextModel>) = match config {
-            TextConfig::Encoder(config) => (
-                "an encoder such as config.json describes",
-                Box::new(Encoder::new(builder, config, task, device)?),
-            ),
-            TextConfig::Gpt2(config) => {
-                ("a GPT-2 such as config.json describes", Box::new(Gpt2::new(builder, config, device)?))
-            }
-            TextConfig::Llama(config) => {
-                ("a Llama such as config.json describes", Box::new(Llama::new(builder, config, device)?))
-            }
+        let make = || -> Result<Box<dyn TextModel>> {
+            Ok(match config {
+                TextConfig::Encoder(config) => Box::new(Encoder::new(builder, config, task, device)?),
+                TextConfig::Gpt2(config) => Box::new(Gpt2::new(builder, config, device)?),
+                TextConfig::Llama(config) => Box::new(Llama::new(builder, config, device)?),
+            })
         };
-        Ok(Self { config: config.clone(), model, built: builder.clone().finish(name)? })
+        let name = match config {
+            TextConfig::Encoder(_) => "an encoder such as config.json describes",
+            TextConfig::Gpt2(_) => "a GPT-2 such as config.json describes",
+            TextConfig::Llama(_) => "a Llama such as config.json describes",
+        };
+        let (model, built) = made(builder, name, make())?;
+        Ok(Self { config: config.clone(), model, built })
     }
 
     /// Makes a network with random weights, for a task.

@@ -5,6 +5,7 @@ use crate::layers::operations::Dropouts;
 use crate::layers::{
     Builder, Built, HeadProduct, LayerEntry, Node, Parameters, Sequences, State, Stored, Tape,
 };
+use crate::models::network::made;
 use crate::models::{NetworkError, Tokens};
 use candle_core::{Device, Result, bail};
 
@@ -97,8 +98,8 @@ impl TranslationNetwork {
         device: &Device,
     ) -> std::result::Result<Self, NetworkError> {
         config.check().map_err(candle_core::Error::wrap)?;
-        let model = Marian::new(builder, config, device)?;
-        let built = builder.clone().finish("an encoder-decoder such as config.json describes")?;
+        let name = "an encoder-decoder such as config.json describes";
+        let (model, built) = made(builder, name, Marian::new(builder, config, device))?;
         Ok(Self { config: config.clone(), model, built })
     }
 

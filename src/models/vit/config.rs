@@ -1,7 +1,7 @@
 use crate::layers::operations::Activation;
 use crate::models::text::{ConfigError, divided, keys};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt;
 
 /// The sizes of a transformer for pictures; its name tells all of them.
@@ -103,6 +103,32 @@ impl VitConfig {
         Ok(Self { activation, biases, epsilon, ..Self::new(sizes) })
     }
 
+    /// The configuration that [`VitConfig::from_json`] reads, and Hugging Face's library, for pictures of so many channels and
+    /// classes of these names.
+    #[must_use]
+    pub fn to_json(&self, channels: usize, classes: &[String]) -> Value {
+        let numbered: serde_json::Map<String, Value> =
+            classes.iter().enumerate().map(|(index, name)| (index.to_string(), json!(name))).collect();
+        let named: serde_json::Map<String, Value> =
+            classes.iter().enumerate().map(|(index, name)| (name.clone(), json!(index))).collect();
+        json!({
+            "architectures": ["ViTForImageClassification"],
+            "model_type": "vit",
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.inner,
+            "image_size": self.image,
+            "patch_size": self.patch,
+            "num_channels": channels,
+            "hidden_act": self.activation,
+            "qkv_bias": self.biases,
+            "layer_norm_eps": self.epsilon,
+            "id2label": numbered,
+            "label2id": named,
+        })
+    }
+
     /// Patches of a picture.
     #[must_use]
     pub fn patches(&self) -> usize {
@@ -185,6 +211,7 @@ mod tests {
         assert_eq!(exotic.to_string(), "vit-d32-l2-h4-i64-p8-s36-gelu_new-nobias-eps1e-6");
         for config in [exotic, VitConfig::new([768, 12, 12, 3072, 16, 224])] {
             assert_eq!(VitConfig::parse(&config.to_string()["vit-".len()..]), Some(config));
+            assert_eq!(VitConfig::from_json(&config.to_json(3, &["cat".to_owned()])), Ok(config));
         }
         for name in [
             "huge",
