@@ -108,7 +108,7 @@ fn a_config_beyond_its_checkpoint_is_refused_in_no_time() {
         ("num_hidden_layers", json!(2_147_483_648_u64)),
         ("intermediate_size", json!(1_u64 << 40)),
         ("hidden_size", json!(1_u64 << 63)),
-        ("head_dim", json!(1_u64 << 40)),
+        ("head_dim", json!(1_u64 << 63)),
         ("num_attention_heads", json!(1_u64 << 40)),
     ] {
         llama(&place, key, |config| config[key] = value);

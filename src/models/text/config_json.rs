@@ -58,6 +58,9 @@ const KNOWN: [&str; 11] = [
     "qwen3",
 ];
 
+/// Elements of a head that are taken for true; published ones have 64 to 512.
+const MOST_HEAD_WIDTH: usize = 1 << 16;
+
 #[derive(Deserialize)]
 struct BertKeys {
     vocab_size: usize,
@@ -276,6 +279,11 @@ fn llama(kind: &str, config: &Value) -> Result<LlamaConfig, ConfigError> {
     if read.head_dim.is_none() {
         divided(read.hidden_size, heads)?;
     }
+    let head_width = read.head_dim.unwrap_or(read.hidden_size / heads.max(1));
+    if head_width > MOST_HEAD_WIDTH {
+        let problem = format!("heads are {head_width} wide, expected at most {MOST_HEAD_WIDTH}");
+        return Err(ConfigError::Key(problem));
+    }
     if shared == 0 || !heads.is_multiple_of(shared) {
         return Err(ConfigError::Key(format!("{heads} heads of queries cannot share {shared} of keys")));
     }
@@ -293,7 +301,7 @@ fn llama(kind: &str, config: &Value) -> Result<LlamaConfig, ConfigError> {
         width: read.hidden_size,
         layers: read.num_hidden_layers,
         heads: [heads, shared],
-        head_width: read.head_dim.unwrap_or(read.hidden_size / heads.max(1)),
+        head_width,
         inner: read.intermediate_size,
         activation: read.hidden_act,
         positions: read.max_position_embeddings,
