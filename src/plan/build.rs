@@ -189,7 +189,8 @@ fn drafts(
                 continue;
             }
         };
-        let first = drafts.iter_mut().find(|draft| draft.entry.tied_with.contains(&entry.name));
+        let is_other = |draft: &&mut Draft| draft.entry.tied_with.contains(&entry.name);
+        let first = if entry.tied_with.is_empty() { None } else { drafts.iter_mut().find(is_other) };
         if let Some(first) = first {
             // One weight has one format, whatever rule takes its other uses.
             first.tie(entry, &forms::of(entry, recipe, first.rule)?)?;

@@ -5,6 +5,8 @@ use super::ties;
 use crate::checkpoint::{Checkpoint, CheckpointError, Dtype};
 use indexmap::IndexMap;
 use serde::Serialize;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 /// What every tensor of a checkpoint is, in natural order of names.
 ///
@@ -172,8 +174,10 @@ impl Catalog {
                 }
             }
         }
+        // In the order of their bytes what lies inside of a layer comes after it.
+        let names: BTreeSet<&str> = entries.keys().map(String::as_str).collect();
         let exclusions: Vec<_> =
-            entries.values().map(|entry| exclusion(entry, &entries, &architecture)).collect();
+            entries.values().map(|entry| exclusion(entry, &entries, &names, &architecture)).collect();
         for (entry, exclusion) in entries.values_mut().zip(exclusions) {
             entry.exclusion = exclusion;
         }
@@ -292,6 +296,7 @@ fn mark_transposed_convolutions(entries: &mut IndexMap<String, CatalogEntry>) {
 fn exclusion(
     entry: &CatalogEntry,
     entries: &IndexMap<String, CatalogEntry>,
+    names: &BTreeSet<&str>,
     architecture: &Architecture,
 ) -> Option<Exclusion> {
     if !entry.is_candidate() {
@@ -318,15 +323,15 @@ fn exclusion(
         return Some(Exclusion::OnlyCollapsed);
     }
     let inside = format!("{}.", entry.layer);
-    let siblings = entries.keys().filter(|name| name.starts_with(&inside) && **name != entry.name);
-    for other in siblings {
+    let from = names.range::<str, _>((Bound::Included(inside.as_str()), Bound::Unbounded));
+    for &other in from.take_while(|name| name.starts_with(&inside)).filter(|name| **name != entry.name) {
         let rest = &other[inside.len()..];
         let first = rest.split('.').next().unwrap_or_default();
         if first.parse::<usize>().is_ok() {
-            return Some(Exclusion::NamesTaken { other: other.clone() });
+            return Some(Exclusion::NamesTaken { other: other.to_owned() });
         }
         if !rest.contains('.') && rest != "bias" {
-            return Some(Exclusion::MoreParameters { other: other.clone() });
+            return Some(Exclusion::MoreParameters { other: other.to_owned() });
         }
     }
     if entry.kind == Kind::Embedding && entries.contains_key(&format!("{}.bias", entry.layer)) {

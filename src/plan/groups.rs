@@ -92,26 +92,27 @@ fn from_neighbours(
     Groups::Known(1)
 }
 
+/// A layer's block, and its own name.
+fn parted(layer: &str) -> (&str, &str) {
+    layer.rsplit_once('.').unwrap_or(("", layer))
+}
+
 /// Whether a layer comes before another one of the same block: `b1.conv1` before `b1.conv2`, and where each has a block of its own
 /// `b1.conv1.conv` before `b1.conv2.conv`.
 fn comes_before(other: &str, own: &str) -> bool {
-    let split = |layer: &str| {
-        let (block, last) = layer.rsplit_once('.').unwrap_or(("", layer));
-        (block.to_owned(), last.to_owned())
-    };
-    let ((other_block, other_last), (block, last)) = (split(other), split(own));
+    let ((other_block, other_last), (block, last)) = (parted(other), parted(own));
     if other_block == block {
-        return follows(&other_last, &last);
+        return follows(other_last, last);
     }
-    let ((other_outer, other_inner), (outer, inner)) = (split(&other_block), split(&block));
-    other_last == last && other_outer == outer && inner.starts_with("conv") && follows(&other_inner, &inner)
+    let ((other_outer, other_inner), (outer, inner)) = (parted(other_block), parted(block));
+    other_last == last && other_outer == outer && inner.starts_with("conv") && follows(other_inner, inner)
 }
 
 /// Whether `own` is the next of a numbered row after `other`: `conv2` after `conv1`, `3` after `0`.
 fn follows(other: &str, own: &str) -> bool {
     let split = |name: &str| {
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
-        name[stem.len()..].parse::<usize>().ok().map(|number| (stem.to_owned(), number))
+        name[stem.len()..].parse::<usize>().ok().map(|number| (stem, number))
     };
     match (split(other), split(own)) {
         (Some((one, before)), Some((two, after))) => one == two && before < after,
