@@ -106,7 +106,7 @@ pub(super) struct CompressArguments {
     #[arg(long, value_name = "DTYPE", value_enum, help_heading = "Output")]
     pub(super) dtype: Option<DtypeValue>,
 
-    /// Largest file of a folder [default: 5GB]
+    /// Bytes of tensors in a file of a folder, at most unless one is larger [default: 5GB]
     #[arg(long, value_name = "SIZE", help_heading = "Output")]
     pub(super) max_shard_size: Option<Size>,
 
@@ -233,7 +233,7 @@ pub(super) struct OutputArguments {
     /// Where the result goes
     #[arg(long, short, value_name = "PATH")]
     pub(super) out: PathBuf,
-    /// Largest file of a folder [default: 5GB]
+    /// Bytes of tensors in a file of a folder, at most unless one is larger [default: 5GB]
     #[arg(long, value_name = "SIZE")]
     pub(super) max_shard_size: Option<Size>,
     /// Replace an existing output, at the end and at once

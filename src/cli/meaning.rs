@@ -25,6 +25,16 @@ pub(super) fn compress_options(
     };
     let mut options = CompressOptions::new(source, recipe(arguments, matches)?);
     options.output.clone_from(&arguments.out);
+    let slash = arguments
+        .out
+        .as_ref()
+        .is_some_and(|out| out.as_os_str().to_string_lossy().ends_with(std::path::MAIN_SEPARATOR));
+    let is_file = matches!(&options.source, Source::Path(path) if path.is_file()) && !slash;
+    if arguments.max_shard_size.is_some() && is_file {
+        let problem =
+            "--max-shard-size splits a folder's weights: a file stays one, unless the output ends in a slash";
+        return Err(Failure::usage(problem.to_owned()));
+    }
     options.limits = arguments.machine.limits();
     options.overwrite = arguments.overwrite;
     options.recalibrate.clone_from(&arguments.recalibrate);

@@ -108,13 +108,15 @@ fn comes_before(other: &str, own: &str) -> bool {
     other_last == last && other_outer == outer && inner.starts_with("conv") && follows(other_inner, inner)
 }
 
+/// A name without the number at its end, and that number.
+fn numbered(name: &str) -> Option<(&str, usize)> {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    name[stem.len()..].parse().ok().map(|number| (stem, number))
+}
+
 /// Whether `own` is the next of a numbered row after `other`: `conv2` after `conv1`, `3` after `0`.
 fn follows(other: &str, own: &str) -> bool {
-    let split = |name: &str| {
-        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
-        name[stem.len()..].parse::<usize>().ok().map(|number| (stem, number))
-    };
-    match (split(other), split(own)) {
+    match (numbered(other), numbered(own)) {
         (Some((one, before)), Some((two, after))) => one == two && before < after,
         _ => false,
     }

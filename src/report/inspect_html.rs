@@ -21,7 +21,7 @@ pub fn inspect_html(report: &InspectReport) -> String {
     let mut body = String::new();
     let _ = writeln!(
         body,
-        "<header><h1>{}</h1><p>{} parameters, {}, looked into by {}</p></header>",
+        "<header><h1>{}</h1><p>{} parameters, {} looked into by {}</p></header>",
         escape(&report.input),
         units::count(report.parameters),
         plural(layers.len(), "layer"),
@@ -29,7 +29,7 @@ pub fn inspect_html(report: &InspectReport) -> String {
     );
     body.push_str(
         "<section><h2>Formats</h2><p>The relative error to expect, over the percentage of the layer's parameters that factors keep: \
-         that of the truncated SVD for matrices, that of HOSVD for tucker, a bound for tensor-train, and of cp a few ranks, measured.</p>\n\
+         that of the truncated SVD for matrices, that of HOSVD, a bound, for tucker, another bound for tensor-train, and of cp a few ranks, measured.</p>\n\
          <div class=\"charts\">\n",
     );
     for layer in layers {
