@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+// Their types are in this library's signatures: who uses it needs the same versions.
+pub use {candle_core, faer, indexmap, serde_json};
+
 pub mod calibrate;
 pub mod checkpoint;
 pub mod cli;

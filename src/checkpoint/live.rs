@@ -31,9 +31,9 @@ static PUBLISHED: AtomicBool = AtomicBool::new(false);
 static ABANDONED: AtomicBool = AtomicBool::new(false);
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Removes every staging folder of this process, and makes later writes fail.
+/// Removes every staging folder of this process, and makes later writes fail, of this run and of all that come after it.
 ///
-/// For an interrupt handler. A publication in progress is waited for: its final name then has the whole new
+/// For an interrupt handler of a process that ends. A publication in progress is waited for: its final name then has the whole new
 /// content. Tensors being written are waited for as well. Returns whether this process has published something,
 /// so that nobody is told that nothing was written when something was.
 pub fn abandon_all() -> bool {

@@ -139,52 +139,120 @@ pub fn compress(options: &CompressOptions, progress: &dyn Progress) -> Result<Co
             .transpose()?;
     let calibration_secs = calibrated.as_ref().map(|calibrated| calibrated.elapsed_secs);
     let plan = calibration::plan(&checkpoint, &options.recipe, &plan_options, calibrated, progress)?;
+    let mut report = carried_out(&checkpoint, &plan, output, recalibration, options, progress)?;
+    report.totals.calibration_secs = calibration_secs;
+    report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
+    Ok(report)
+}
+
+/// Carries out a plan that was made of the options' checkpoint, and looked at, where [`compress`] makes its own. The options'
+/// recipe and calibration are not asked again.
+///
+/// # Errors
+///
+/// - as [`compress`]; a plan of another checkpoint
+///
+/// # Examples
+///
+/// ```
+/// use fnl::checkpoint::Checkpoint;
+/// use fnl::commands::{CompressOptions, carry_out};
+/// use fnl::plan::{NoProgress, Plan, PlanOptions, RankRule, Recipe, Rule};
+///
+/// let folder = tempfile::tempdir()?;
+/// let mut recipe = Recipe::default();
+/// recipe.rules.push(Rule::new(RankRule::LayerKeep(0.5)));
+/// let mut options = CompressOptions::new("fixtures/silero_vad_16k.safetensors".parse()?, recipe);
+/// let checkpoint = Checkpoint::open(&options.source)?;
+/// let plan = Plan::new(&checkpoint, &options.recipe, &PlanOptions::new(options.limits, false), &NoProgress)?;
+/// for layer in &plan.layers {
+///     println!("{}: {} of rank {}", layer.layer, layer.format.scheme(), layer.ranks);
+/// }
+/// options.output = Some(folder.path().join("factored.safetensors"));
+/// let report = carry_out(&plan, &options, &NoProgress)?;
+/// assert_eq!(report.layers.len(), plan.layers.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn carry_out(
+    plan: &Plan,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<CompressReport, CommandError> {
+    let start = Instant::now();
+    let checkpoint = Checkpoint::open(&options.source)?;
+    if !plan
+        .tensors
+        .iter()
+        .map(|tensor| &tensor.name)
+        .eq(checkpoint.tensors().iter().map(|entry| &entry.name))
+    {
+        let problem = format!("the plan is of another checkpoint than `{}`", options.source);
+        return Err(CommandError::Unfit { problems: vec![problem] });
+    }
+    let output = match &options.output {
+        None if options.dry_run => None,
+        None => return Err(CommandError::NoOutput),
+        Some(target) => Some(output_options(&checkpoint, target, options)?),
+    };
+    let recalibration = match &options.recalibrate {
+        Some(data) => Some(Recalibration::new(&checkpoint, data, options.architecture)?),
+        None => None,
+    };
+    let mut report = carried_out(&checkpoint, plan, output, recalibration, options, progress)?;
+    report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
+    Ok(report)
+}
+
+/// What a plan comes out as: written, or only reported.
+fn carried_out(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    output: Option<OutputOptions>,
+    recalibration: Option<Recalibration>,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<CompressReport, CommandError> {
     let recipe = plan.recipe.to_json();
     let input = options.source.to_string();
     let Some(mut output) = output.filter(|_| !options.dry_run) else {
-        let mut report = CompressReport::new(input, &plan, None, recipe);
+        let mut report = CompressReport::new(input, plan, None, recipe);
         report.check(&options.checks);
-        report.totals.calibration_secs = calibration_secs;
-        report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
         return Ok(report);
     };
-
     let tensors: Vec<OutputTensor> = plan.outputs().cloned().collect();
     let zero_errors = vec![0.0; plan.layers.len()];
-    let config = side_files::named_dtypes(checkpoint.config(), options.recipe.dtype);
+    let config = side_files::named_dtypes(checkpoint.config(), plan.recipe.dtype);
     let statistics = match recalibration {
-        Some(recalibration) => recalibration.statistics(&checkpoint, &plan, options.limits)?,
+        Some(recalibration) => recalibration.statistics(checkpoint, plan, options.limits)?,
         None => BTreeMap::new(),
     };
     let record = |errors: &[f64]| Record {
         recalibrated: statistics.keys().cloned().collect(),
-        ..record(&plan, errors, &config)
+        ..record(plan, errors, &config)
     };
-    output.reserve = match options.recipe.save {
+    output.reserve = match plan.recipe.save {
         Save::Factored => record(&zero_errors).reserve(),
         Save::Collapsed => 0,
     };
-    Staging::check(&output, &side_files::inputs(&checkpoint), &tensors)?;
+    Staging::check(&output, &side_files::inputs(checkpoint), &tensors)?;
     let staging = Staging::create(&output, &tensors)?;
-    write_kept(&checkpoint, &plan, &statistics, &staging)?;
-    let outcomes = factor_layers(&checkpoint, &plan, &staging, options.limits, progress)?;
+    write_kept(checkpoint, plan, &statistics, &staging)?;
+    let outcomes = factor_layers(checkpoint, plan, &staging, options.limits, progress)?;
 
     let errors: Vec<f64> = outcomes.iter().map(|outcome| outcome.relative_error).collect();
-    let record = (options.recipe.save == Save::Factored).then(|| record(&errors));
-    let mut report = CompressReport::new(input, &plan, Some(&outcomes), recipe);
+    let record = (plan.recipe.save == Save::Factored).then(|| record(&errors));
+    let mut report = CompressReport::new(input, plan, Some(&outcomes), recipe);
     report.check(&options.checks);
     if output.as_directory {
         let card = model_card::of_factoring(&report);
-        let dtypes = side_files::new_dtypes(checkpoint.config(), options.recipe.dtype);
-        let left_out = side_files::copy(&checkpoint, &staging, record.as_ref(), &dtypes, &card)?;
+        let dtypes = side_files::new_dtypes(checkpoint.config(), plan.recipe.dtype);
+        let left_out = side_files::copy(checkpoint, &staging, record.as_ref(), &dtypes, &card)?;
         report.files_left_out = left_out;
         report.files = side_files::names(&output);
         staging.add_file("report.json".as_ref(), report.reproducible().to_json().as_bytes())?;
     }
     staging.publish(record.map(|record| record.to_json()).as_deref())?;
     report.output = Some(output.target.display().to_string());
-    report.totals.calibration_secs = calibration_secs;
-    report.totals.elapsed_secs = Some(start.elapsed().as_secs_f64());
     Ok(report)
 }
 

@@ -37,7 +37,7 @@ mod weights;
 
 pub use calibration::CalibrationOptions;
 pub use collapse::{CollapseOptions, collapse};
-pub use compress::{CompressOptions, compress};
+pub use compress::{CompressOptions, carry_out, compress};
 pub use device::DeviceName;
 pub use error::CommandError;
 pub use evaluate::{EvaluateOptions, evaluate};

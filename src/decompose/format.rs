@@ -145,6 +145,13 @@ impl Format {
         Ok(self.attainable(&asked))
     }
 
+    /// One rank as the rank of every mode; several as they are.
+    fn of_each_mode(&self, ranks: &Ranks) -> Ranks {
+        let most = self.max_ranks();
+        let several = most.values().len() != ranks.values().len() && ranks.values().len() == 1;
+        if several { most.map(|_, most| most.min(ranks.largest())) } else { *ranks }
+    }
+
     /// These ranks, as far as all of them together can be reached.
     #[must_use]
     pub fn attainable(&self, ranks: &Ranks) -> Ranks {
@@ -159,7 +166,7 @@ impl Format {
     pub fn factor_shapes(&self, ranks: &Ranks) -> Vec<Vec<usize>> {
         match self {
             Self::Matrix(unfolding) => unfolding.factor_shapes(ranks.largest()),
-            Self::Tensor(tensor) => tensor.factor_shapes(ranks),
+            Self::Tensor(tensor) => tensor.factor_shapes(&self.of_each_mode(ranks)),
         }
     }
 
@@ -203,7 +210,7 @@ impl Format {
     pub fn factored_parameters(&self, ranks: &Ranks) -> usize {
         match self {
             Self::Matrix(unfolding) => unfolding.factored_parameters(ranks.largest()),
-            Self::Tensor(tensor) => tensor.factored_parameters(ranks),
+            Self::Tensor(tensor) => tensor.factored_parameters(&self.of_each_mode(ranks)),
         }
     }
 
@@ -238,8 +245,13 @@ impl Format {
     #[must_use]
     pub fn factored_multiply_adds(&self, ranks: &Ranks, stride: [usize; 2]) -> usize {
         match self {
-            Self::Matrix(unfolding) => ranks.largest() * unfolding.multiply_adds_per_rank(stride[0]),
-            Self::Tensor(tensor) => tensor.multiply_adds(ranks, stride),
+            Self::Matrix(unfolding) => {
+                let rank = ranks.largest();
+                let middle =
+                    if unfolding.scheme() == Scheme::Deep { unfolding.groups() * rank * rank } else { 0 };
+                rank * unfolding.multiply_adds_per_rank(stride[0]) + middle
+            }
+            Self::Tensor(tensor) => tensor.multiply_adds(&self.of_each_mode(ranks), stride),
         }
     }
 
@@ -252,7 +264,7 @@ impl Format {
                 let middle = if unfolding.scheme() == Scheme::Deep { rows * r * r } else { 0 };
                 (unfolding.groups() * (rows * cols * r + middle)) as u64
             }
-            Self::Tensor(tensor) => tensor.reconstruction_multiply_adds(ranks),
+            Self::Tensor(tensor) => tensor.reconstruction_multiply_adds(&self.of_each_mode(ranks)),
         }
     }
 

@@ -13,8 +13,8 @@
 //! | `operations` | what layers are computed by |
 //! | `geometry`, `kernels` | convolutions and normalization as loops over slices |
 //!
-//! Every layer has `forward_on`, which runs it in a [`Tape`], and is a [`candle_core::Module`], which leaves the gradients to
-//! candle: a candle model takes [`Linear`] or [`Conv2d`] where it had candle's.
+//! Every layer has `forward_on`, which runs it in a [`Tape`]; those with a weight are a [`candle_core::Module`] too, which leaves the
+//! gradients to candle: a candle model takes [`Linear`] or [`Conv2d`] where it had candle's.
 //!
 //! # Examples
 //!

@@ -51,7 +51,7 @@ impl Recording {
         observer: Option<&dyn Observer>,
     ) -> Result<Gradients> {
         let Some(start) = start else {
-            return Ok(Gradients::own(HashMap::new()));
+            bail!("the result depends on no parameter: it was computed past the tape, or of constants");
         };
         let mut gradients: Vec<Option<Tensor>> = vec![None; self.slots];
         gradients[start] = Some(gradient.clone());

@@ -33,7 +33,7 @@ pub enum Stored {
 }
 
 impl Stored {
-    /// A parameter that is stored as f32.
+    /// A parameter of f32 that is stored as it is.
     #[must_use]
     pub fn new(tensor: Tensor) -> Self {
         Self::Floating { tensor, dtype: Dtype::F32 }
@@ -85,6 +85,16 @@ pub enum StateError {
     /// The result cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// Factored modules that nobody could read again, or a record of modules that are not there.
+    #[error(
+        "{factored} modules are factored, and the record has {recorded}: `Checkpoint::record` has that of a checkpoint"
+    )]
+    Record {
+        /// Modules of the state.
+        factored: usize,
+        /// Modules of the record.
+        recorded: usize,
+    },
     /// Elements that do not fit the type that they are converted to.
     #[error("`{tensor}` can't be converted")]
     Numeric {
@@ -237,6 +247,7 @@ impl State {
         };
         for (name, stored) in &self.tensors {
             add(name.as_bytes());
+            stored.shape().iter().for_each(|&axis| add(&(axis as u64).to_le_bytes()));
             match stored {
                 Stored::Other { bytes, .. } => add(bytes),
                 Stored::Floating { tensor, .. } => {
@@ -273,9 +284,14 @@ impl State {
     ///
     /// # Errors
     ///
+    /// - [`StateError::Record`]: no record of what is factored here, or a record where nothing is
     /// - a target that exists, cannot be written, or does not hold it
     /// - elements that the type on disk cannot hold
     pub fn stage(&self, options: &OutputOptions, record: Option<&Record>) -> Result<Staging, StateError> {
+        let (factored, recorded) = (self.modules.len(), record.map_or(0, |record| record.modules.len()));
+        if (factored == 0) != (recorded == 0) {
+            return Err(StateError::Record { factored, recorded });
+        }
         let mut options = options.clone();
         options.reserve = record.map_or(0, Record::reserve);
         let staging = Staging::create(&options, &self.outputs())?;

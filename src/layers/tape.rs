@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A tensor in a computation.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Node {
     tensor: Tensor,
     /// Where its gradient is collected; none for what needs no gradient.
     slot: Option<usize>,
+    /// Whose slots those are.
+    tape: u64,
 }
 
 impl Node {
@@ -54,6 +57,8 @@ enum Mode {
 ///
 /// Gradients do not depend on the number of threads.
 pub struct Tape {
+    /// What tells it from others.
+    id: u64,
     mode: Mode,
     autocast: Option<DType>,
     multiply_adds: Cell<u64>,
@@ -72,7 +77,9 @@ impl fmt::Debug for Tape {
 
 impl Tape {
     fn new(mode: Mode) -> Self {
+        static TAPES: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: TAPES.fetch_add(1, Ordering::Relaxed),
             mode,
             autocast: None,
             multiply_adds: Cell::new(0),
@@ -206,24 +213,24 @@ impl Tape {
     #[must_use]
     pub fn constant(&self, tensor: &Tensor) -> Node {
         let tensor = if matches!(self.mode, Mode::Candle) { tensor.clone() } else { tensor.detach() };
-        Node { tensor, slot: None }
+        Node { tensor, slot: None, tape: self.id }
     }
 
     /// A variable whose gradient is wanted.
     #[must_use]
     pub fn parameter(&self, var: &Var) -> Node {
         match &self.mode {
-            Mode::Infer => Node { tensor: var.as_detached_tensor(), slot: None },
-            Mode::Candle => Node { tensor: var.as_tensor().clone(), slot: None },
+            Mode::Infer => Node { tensor: var.as_detached_tensor(), slot: None, tape: self.id },
+            Mode::Candle => Node { tensor: var.as_tensor().clone(), slot: None, tape: self.id },
             Mode::Record(record) => {
                 let mut record = record.borrow_mut();
                 if record.frozen {
-                    return Node { tensor: var.as_detached_tensor(), slot: None };
+                    return Node { tensor: var.as_detached_tensor(), slot: None, tape: self.id };
                 }
                 let fresh = record.slots;
                 let slot = *record.parameters.entry(var.id()).or_insert(fresh);
                 record.slots = record.slots.max(slot + 1);
-                Node { tensor: var.as_detached_tensor(), slot: Some(slot) }
+                Node { tensor: var.as_detached_tensor(), slot: Some(slot), tape: self.id }
             }
         }
     }
@@ -243,6 +250,9 @@ impl Tape {
     ///
     /// - what the operation refuses
     pub fn apply_shared(&self, operation: Arc<dyn Operation>, inputs: &[&Node]) -> Result<Node> {
+        for node in inputs {
+            self.owns(node)?;
+        }
         let shapes: Vec<&[usize]> = inputs.iter().map(|node| node.dims()).collect();
         self.multiply_adds.set(self.multiply_adds.get() + operation.multiply_adds(&shapes));
         let looped = self.is_looped(inputs);
@@ -257,7 +267,7 @@ impl Tape {
                     [x, y, z] => x.apply_op3(y, z, bridge)?,
                     _ => bail!("{} has no inputs", bridge.0.name()),
                 };
-                Ok(Node { tensor, slot: None })
+                Ok(Node { tensor, slot: None, tape: self.id })
             }
             Mode::Infer | Mode::Record(_) if looped => self.run(operation, inputs),
             _ => {
@@ -272,6 +282,14 @@ impl Tape {
                 Ok(self.record(operation, inputs, tensors, tensor, false))
             }
         }
+    }
+
+    /// Refuses what another tape's gradients would go through.
+    fn owns(&self, node: &Node) -> Result<()> {
+        if node.slot.is_some() && node.tape != self.id {
+            bail!("this was computed on another tape: its gradients are not found on this one");
+        }
+        Ok(())
     }
 
     /// Runs an operation through its loops, and keeps what its gradient needs.
@@ -292,10 +310,10 @@ impl Tape {
         tensor: Tensor,
         looped: bool,
     ) -> Node {
-        let Mode::Record(record) = &self.mode else { return Node { tensor, slot: None } };
+        let Mode::Record(record) = &self.mode else { return Node { tensor, slot: None, tape: self.id } };
         let mut record = record.borrow_mut();
         if !record.frozen && inputs.iter().all(|node| node.slot.is_none()) {
-            return Node { tensor, slot: None };
+            return Node { tensor, slot: None, tape: self.id };
         }
         let slot = record.slots;
         record.slots += 1;
@@ -309,14 +327,15 @@ impl Tape {
         let inputs = inputs.iter().zip(tensors).map(kept).collect();
         let output = needs.output.then(|| tensor.clone());
         record.steps.push(Step { operation, inputs, output, slot, looped, watched: None });
-        Node { tensor, slot: Some(slot) }
+        Node { tensor, slot: Some(slot), tape: self.id }
     }
 
     /// Runs the computation backwards from a scalar.
     ///
     /// # Errors
     ///
-    /// - a computation that was not recorded
+    /// - a result that depends on no parameter: nothing of it was recorded, or it was computed from tensors, past the tape;
+    /// - a result of another tape
     pub fn backward(self, loss: &Node) -> Result<Gradients> {
         let gradient = loss.tensor.ones_like()?;
         self.backward_from(loss, &gradient)
@@ -326,11 +345,12 @@ impl Tape {
     ///
     /// # Errors
     ///
-    /// - a computation that was not recorded; a gradient of another shape
+    /// - as [`Tape::backward`]; a gradient of another shape
     pub fn backward_from(self, result: &Node, gradient: &Tensor) -> Result<Gradients> {
         if gradient.dims() != result.dims() {
             bail!("a gradient of {:?} for a result of {:?}", gradient.dims(), result.dims());
         }
+        self.owns(result)?;
         let Mode::Record(record) = self.mode else {
             let inner = (&result.tensor * gradient)?.sum_all()?;
             return Ok(Gradients::candle(inner.backward()?));

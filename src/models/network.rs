@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use std::fmt;
 
 /// A network's computation, from pictures `(b, c, h, w)` to logits `(b, classes)`.
-pub trait Model: fmt::Debug {
+pub trait Model: fmt::Debug + Send + Sync {
     /// Runs the network.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Network {
             self.built.parameters.iter().next().map_or(Device::Cpu, |(_, p)| p.var().device().clone());
         let images = tape.constant(&Tensor::zeros(shape, DType::F32, &device)?);
         self.forward(&tape, &images, Statistics::Running)?;
-        Ok(tape.multiply_adds() / batch as u64)
+        Ok(tape.multiply_adds() / batch.max(1) as u64)
     }
 
     /// The tensors as a checkpoint holds them, f32, with no record of factored modules.

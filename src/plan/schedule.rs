@@ -1,5 +1,7 @@
 //! Layers side by side: each on one thread, largest first, as many at once as threads and memory allow.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// How much of the machine is used.
@@ -44,6 +46,7 @@ struct State<'a, T, R, E> {
     held: u64,
     done: Vec<Option<R>>,
     failed: Option<(usize, E)>,
+    panicked: Option<Box<dyn Any + Send>>,
 }
 
 /// Runs every job and returns the results in the jobs' order, or the error of the first job, in that order,
@@ -75,6 +78,7 @@ pub fn run_jobs<T: Sync, R: Send, E: Send>(
         held: 0,
         done: jobs.iter().map(|_| None).collect(),
         failed: None,
+        panicked: None,
     });
     let changed = Condvar::new();
     let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,13 +100,18 @@ pub fn run_jobs<T: Sync, R: Send, E: Send>(
             now.running += 1;
             now.held += job.memory_bytes;
             drop(now);
-            let result = work(&job.item);
+            // A job that panics ends what waits for it too; the panic is passed on once all have ended.
+            let result = catch_unwind(AssertUnwindSafe(|| work(&job.item)));
             now = lock();
             now.running -= 1;
             now.held -= job.memory_bytes;
             match result {
-                Ok(value) => now.done[index] = Some(value),
-                Err(error) => {
+                Err(panic) => {
+                    now.panicked.get_or_insert(panic);
+                    now.waiting.clear();
+                }
+                Ok(Ok(value)) => now.done[index] = Some(value),
+                Ok(Err(error)) => {
                     if now.failed.as_ref().is_none_or(|(first, _)| index < *first) {
                         now.failed = Some((index, error));
                     }
@@ -120,6 +129,9 @@ pub fn run_jobs<T: Sync, R: Send, E: Send>(
         worker();
     });
     let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(panic) = state.panicked {
+        resume_unwind(panic);
+    }
     match state.failed {
         Some((_, error)) => Err(error),
         None => Ok(state.done.into_iter().flatten().collect()),
@@ -147,6 +159,19 @@ mod tests {
         let squares = run_jobs(&jobs, Limits::new(4, Some(6)), run).unwrap();
         assert_eq!(squares, (0..40).map(|i| i * i).collect::<Vec<_>>());
         assert!(most.load(Ordering::SeqCst) <= 6);
+    }
+
+    #[test]
+    fn a_panic_is_passed_on_and_nothing_waits_for_ever() {
+        let jobs: Vec<Job<u64>> = (0..8).map(|i| Job { item: i, work: i, memory_bytes: 10 }).collect();
+        let run =
+            || {
+                run_jobs(&jobs, Limits::new(3, Some(10)), |&i| {
+                    if i == 5 { panic!("five") } else { Ok::<_, ()>(i) }
+                })
+            };
+        let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"five"));
     }
 
     #[test]

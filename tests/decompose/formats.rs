@@ -139,6 +139,30 @@ fn energy_is_of_every_mode() {
 }
 
 #[test]
+fn one_rank_costs_what_it_does_in_every_mode() {
+    for (layout, scheme, shape) in [
+        (Layout::Conv2d, Scheme::Tucker, vec![8, 6, 3, 3]),
+        (Layout::Linear, Scheme::TensorTrain, vec![16, 24]),
+        (Layout::Linear, Scheme::Tucker, vec![16, 24]),
+    ] {
+        let format = format(layout, scheme, &shape);
+        let least: Vec<usize> = format.max_ranks().values().iter().map(|most| *most.min(&3)).collect();
+        let (one, each) = (Ranks::from(3), Ranks::new(&least).unwrap());
+        let costs = |ranks: &Ranks| {
+            let work =
+                (format.factored_multiply_adds(ranks, [1, 1]), format.reconstruction_multiply_adds(ranks));
+            (format.factor_shapes(ranks), format.factored_parameters(ranks), work)
+        };
+        assert_eq!(costs(&one), costs(&each), "{scheme}");
+    }
+    let deep = format(Layout::Linear, Scheme::Deep, &[16, 24]);
+    assert_eq!(
+        deep.factored_multiply_adds(&Ranks::from(4), [1, 1]),
+        deep.factored_parameters(&Ranks::from(4))
+    );
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let grouped = Format::new(Layout::Conv2d, Scheme::Cp, &[8, 3, 3, 3], 2, &Pairs::default());
     let text = grouped.unwrap_err().to_string();

@@ -82,11 +82,11 @@ fn constants_and_inference_leave_no_gradients() -> Result<()> {
     assert!(found.get(&used).is_some() && found.get(&unused).is_none());
     let (_, found) = run(Tape::inference(), |tape| add(tape, &tape.constant(unused.as_tensor())))?;
     assert!(found.get(&used).is_none() && found.get(&unused).is_none());
-    let (_, found) = run(training(), |tape| {
+    let refused = run(training(), |tape| {
         let constant = tape.constant(used.as_tensor());
         tape.apply(Add, &[&constant, &constant])
-    })?;
-    assert!(found.get(&used).is_none(), "a loss without parameters has no gradients");
+    });
+    assert!(refused.is_err(), "a loss without parameters has no gradients, and was not meant");
     // Nothing of what inference computes is tracked by candle either.
     let tape = Tape::inference();
     let ys = add(&tape, &tape.parameter(&unused))?;
@@ -179,4 +179,27 @@ fn fewer_bits_are_near_and_gradients_stay_f32() -> Result<()> {
         assert!(off(gradient, full.get(&var).unwrap())? < 0.2);
     }
     Ok(())
+}
+
+#[test]
+fn what_has_no_gradients_on_a_tape_is_refused() -> Result<()> {
+    let var = Var::from_tensor(&random(1, &[5]))?;
+    let (one, other) = (training(), training());
+    let ys = one.apply(Relu, &[&one.parameter(&var)])?;
+    // Past the tape: a tensor's own operations leave no record.
+    let outside = one.constant(&ys.tensor().sqr()?.sum_all()?);
+    let error = one.backward(&outside).unwrap_err().to_string();
+    assert!(error.contains("depends on no parameter"), "{error}");
+    assert!(other.apply(Relu, &[&ys]).is_err());
+    let error = other.backward(&ys).unwrap_err().to_string();
+    assert!(error.contains("another tape"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn networks_and_optimizers_are_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<fnl::models::Network>();
+    shared::<fnl::models::TextNetwork>();
+    shared::<Box<dyn fnl::train::Optimizer>>();
 }

@@ -103,3 +103,19 @@ fn draws_have_the_probabilities_that_are_left() -> Result<()> {
     assert!(Sampler::new(drawn(0)).choose(&[]).is_err());
     Ok(())
 }
+
+#[test]
+fn samplings_out_of_range_are_refused() {
+    let change: [fn(&mut Sampling); 5] = [
+        |sampling| sampling.temperature = -1.0,
+        |sampling| sampling.temperature = f64::NAN,
+        |sampling| sampling.top_k = Some(0),
+        |sampling| sampling.top_p = Some(7.0),
+        |sampling| sampling.top_p = Some(f64::NAN),
+    ];
+    for change in change {
+        let mut sampling = drawn(1);
+        change(&mut sampling);
+        assert!(Sampler::new(sampling).choose(&[0.5, 1.0]).is_err(), "{sampling:?}");
+    }
+}

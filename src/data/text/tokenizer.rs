@@ -124,11 +124,11 @@ impl TextTokenizer {
         Ok(encoded.get_ids().to_vec())
     }
 
-    /// The text of tokens, without special ones.
+    /// The text of tokens, without special ones and what is no token.
     ///
     /// # Errors
     ///
-    /// - [`TextError::Tokenizer`] when they are none
+    /// - [`TextError::Tokenizer`]: a decoder that fails
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
         self.inner.decode(tokens, true).map_err(|error| self.refuse(&error))
     }

@@ -1,5 +1,5 @@
 use crate::layers::{Operation, View};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// Rows whose gradients are summed by one product.
 const TOGETHER: usize = 4096;
@@ -11,14 +11,24 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// The rows of these indices, of an unsigned integer type.
+    /// The rows of these indices, of an integer type.
     #[must_use]
     pub fn new(indices: &Tensor) -> Self {
         Self { indices: indices.clone() }
     }
 
     fn positions(&self, rows: usize) -> Result<Vec<usize>> {
-        let indices = self.indices.to_dtype(candle_core::DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
+        let dtype = self.indices.dtype();
+        if !matches!(dtype, DType::U8 | DType::U32 | DType::I64) {
+            bail!("indices are {dtype:?}, expected whole numbers");
+        }
+        if dtype == DType::I64 {
+            let least = self.indices.flatten_all()?.to_vec1::<i64>()?.into_iter().min().unwrap_or(0);
+            if least < 0 {
+                bail!("index {least} is below 0");
+            }
+        }
+        let indices = self.indices.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
         if let Some(index) = indices.iter().find(|&&index| index as usize >= rows) {
             bail!("index {index} exceeds a table of {rows} rows");
         }

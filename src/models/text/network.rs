@@ -188,17 +188,25 @@ impl TextNetwork {
     ///
     /// # Errors
     ///
-    /// - tokens beyond the vocabulary, sequences that are too long
+    /// - tokens beyond the vocabulary; sequences longer than a table of positions (positions that turn queries and keys have none)
     pub fn hidden(&self, tape: &Tape, tokens: &Tokens) -> Result<Node> {
         self.model.hidden(tape, tokens, None)
     }
 
     /// The last hidden states of one sequence's next tokens; what they leave for later ones is kept.
     ///
+    /// The tokens say where they stand: [`Tokens::from_position`] with as many as were kept before.
+    ///
     /// # Errors
     ///
-    /// - as [`TextNetwork::hidden`]; a network that reads in both directions
+    /// - as [`TextNetwork::hidden`]; a network that reads in both directions; tokens that stand elsewhere
     pub fn hidden_next(&self, tape: &Tape, tokens: &Tokens, keep: &mut KeyValues) -> Result<Node> {
+        let (first, kept) = (tokens.positions().first().copied().unwrap_or(0), keep.tokens());
+        if first != kept {
+            bail!(
+                "the tokens stand at position {first}, and {kept} were kept before: Tokens::from_position says where"
+            );
+        }
         self.model.hidden(tape, tokens, Some(keep))
     }
 

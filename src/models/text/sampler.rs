@@ -17,6 +17,24 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+impl Sampling {
+    /// What is out of range.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.temperature.is_finite() || self.temperature < 0.0 {
+            problems.push(format!("temperature is {}, expected a number from 0 on", self.temperature));
+        }
+        if self.top_k == Some(0) {
+            problems.push("top_k is 0, expected at least 1".to_owned());
+        }
+        if let Some(part) = self.top_p.filter(|part| !(*part > 0.0 && *part <= 1.0)) {
+            problems.push(format!("top_p is {part}, expected a number above 0 and at most 1"));
+        }
+        problems
+    }
+}
+
 impl Default for Sampling {
     /// The likeliest token.
     fn default() -> Self {
@@ -71,8 +89,11 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// - no scores; scores that are not numbers
+    /// - no scores; scores that are not numbers; a sampling out of range
     pub fn choose(&mut self, scores: &[f32]) -> Result<u32> {
+        if let Some(problem) = self.sampling.problems().first() {
+            bail!("{problem}");
+        }
         if let Some(token) = scores.iter().position(|score| score.is_nan()) {
             bail!("the score of token {token} is not a number");
         }

@@ -59,7 +59,7 @@ pub struct Update<'a> {
 /// assert_eq!(w.to_vec1::<f32>()?, [0.75]); // 1 - 0.5 (0.25 + 0.25 1)
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Optimizer: Debug + Send {
+pub trait Optimizer: Debug + Send + Sync {
     /// The name, as options have it.
     fn name(&self) -> &'static str;
 
