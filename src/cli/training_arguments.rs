@@ -96,7 +96,7 @@ pub(super) struct RunArguments {
     #[arg(long, help_heading = "Rank")]
     pub(super) recalibrate: bool,
 
-    /// How often all training data is seen [default: 5 in finetune, 3 with texts, 200 in train]
+    /// How often all training data is seen [default: 5 in finetune, 3 with texts, 10 with translations, 200 in train]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(super) epochs: Option<usize>,
     /// Samples in a batch, tokens of translations [default: 128 pictures, 32 texts, 8 windows of a text, 2048 tokens of translations]
@@ -111,13 +111,13 @@ pub(super) struct RunArguments {
     /// sgd, adamw or lamb [default: sgd, adamw with texts]
     #[arg(long, value_name = "NAME", value_enum, help_heading = "Training")]
     pub(super) optimizer: Option<OptimizerValue>,
-    /// The learning rate at its highest [default: 0.02 in finetune, 1e-4 with texts, 0.1 in train]
+    /// The learning rate at its highest [default: 0.02 in finetune, 1e-4 with texts, 1e-3 with translations, 0.1 in train]
     #[arg(long, alias = "lr", value_name = "F", value_parser = limit, help_heading = "Training")]
     pub(super) learning_rate: Option<f64>,
-    /// constant, step, cosine, inverse-sqrt or linear [default: cosine in finetune, linear with texts, step in train]
+    /// constant, step, cosine, inverse-sqrt or linear [default: cosine in finetune, linear with texts, inverse-sqrt with translations, step in train]
     #[arg(long, value_name = "NAME", help_heading = "Training")]
     pub(super) schedule: Option<Schedule>,
-    /// Steps over which the learning rate rises first [default: 0]
+    /// Steps over which the learning rate rises first [default: 0, 500 with translations]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(super) warmup_steps: Option<u64>,
     /// Momentum of sgd [default: 0.9]
@@ -129,7 +129,7 @@ pub(super) struct RunArguments {
     /// The largest norm of a step's gradients [default: none, 1 with texts]
     #[arg(long, value_name = "F", value_parser = above_zero, help_heading = "Training")]
     pub(super) clip: Option<f64>,
-    /// The part of the target that is spread over all classes [default: 0]
+    /// The part of the target that is spread over all classes [default: 0, 0.1 with translations]
     #[arg(long, value_name = "F", value_parser = limit, help_heading = "Training")]
     pub(super) label_smoothing: Option<f64>,
     /// Evaluate and save a moving average of the weights with this decay, such as 0.999 [default: none]
@@ -227,7 +227,7 @@ pub(super) struct RunArguments {
     /// Exit with 3 if the result's Spearman's correlation is less
     #[arg(long, value_name = "F", value_parser = part, help_heading = "Checks")]
     pub(super) min_spearman: Option<f64>,
-    /// Exit with 3 if the result's BLEU is less, from 0 to 100
+    /// Exit with 3 if the result's BLEU is less, from 0 to 100: of greedy translations, not of `evaluate`'s beams
     #[arg(long, value_name = "F", value_parser = limit, help_heading = "Checks")]
     pub(super) min_bleu: Option<f64>,
     /// Exit with 3 if the result's perplexity is more

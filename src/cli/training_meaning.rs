@@ -229,7 +229,7 @@ fn run_options(
     run.max_perplexity = arguments.max_perplexity.or(file.max_perplexity);
     run.test_data = arguments.test_data.clone().or_else(|| file.test_data.clone());
     refuse_of_others(arguments, &run)?;
-    if arguments.bf16 && run.device == DeviceName::Cpu {
+    if run.training.bf16 && run.device == DeviceName::Cpu {
         return Err(Failure::usage(
             "--bf16 is for a GPU, --device cuda: on the CPU it would do nothing".to_owned(),
         ));

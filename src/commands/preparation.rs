@@ -17,6 +17,7 @@ pub(super) struct Place {
     pub(super) device: Device,
     pub(super) folder: RunFolder,
     overwrite: bool,
+    resume: bool,
 }
 
 /// The place, the data and the teacher of a run on pictures.
@@ -39,13 +40,18 @@ impl Place {
         let device = options.device.open()?;
         let folder = RunFolder::new(&options.output);
         check_folder(&folder, options, checkpoint)?;
-        Ok(Self { device, folder, overwrite: options.overwrite })
+        Ok(Self { device, folder, overwrite: options.overwrite, resume: options.resume })
     }
 
     /// Makes room where an earlier run is to be replaced: the last thing before this one writes.
     pub(super) fn clear(&self) -> Result<(), CommandError> {
-        if !self.overwrite || !self.folder.is_run() {
+        if !self.folder.is_run() {
             return Ok(());
+        }
+        if !self.overwrite {
+            // Another run may have begun, and ended, since this one was asked for.
+            let path = self.folder.root().to_path_buf();
+            return if self.resume { Ok(()) } else { Err(CommandError::Taken { path }) };
         }
         let _lock = self.folder.lock()?;
         let failed = |source| CommandError::SideFile {

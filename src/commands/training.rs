@@ -238,6 +238,9 @@ pub(super) fn run<L: Learner, D: Lessons<L>>(
     let mut report =
         TrainingReport::new(model, parameters, trainer.decay(), epochs, (unit, samples), settings);
     report = report.with_layers(&modules);
+    if training.pruning.is_some() {
+        report = report.with_best(session.best_epoch());
+    }
     report.command = command;
     report.totals.parameters = trainer.parameters_kept() as u64;
     if let Some(dense) = dense_parameters {

@@ -2,7 +2,7 @@ use super::batch_norm::BatchNorm;
 use super::build_error::BuildError;
 use super::built::{Built, LayerEntry};
 use super::chain::{Chain, Execution};
-use super::convolution::Conv2d;
+use super::convolution::{Conv1d, Conv2d};
 use super::embedding::Embedding;
 use super::initial::{self, Start};
 use super::linear::Linear;
@@ -348,6 +348,20 @@ impl<'a> Builder<'a> {
         let here = self.pp(name);
         let (weight, bias) = here.weight(Layout::Conv2d, &kernel, config.groups, bias)?;
         Ok(Conv2d::new(weight, bias, config)?.with_execution(self.shared.borrow().execution))
+    }
+
+    /// A one-dimensional convolution named `name`, its kernel of shape `(o, c / groups, k)`, of this configuration's second axis.
+    ///
+    /// # Errors
+    ///
+    /// - two layers of one name; a device that fails
+    pub fn conv1d(&self, name: &str, kernel: [usize; 3], config: Convolution, bias: bool) -> Result<Conv1d> {
+        let here = self.pp(name);
+        let (weight, bias) = here.weight(Layout::Conv1d, &kernel, config.groups, bias)?;
+        let Convolution { stride: [_, stride], padding: [_, padding], dilation: [_, dilation], groups } =
+            config;
+        let layer = Conv1d::new(weight, bias, stride, padding, dilation, groups)?;
+        Ok(layer.with_execution(self.shared.borrow().execution))
     }
 
     /// Batch normalization named `name`, with PyTorch's names.

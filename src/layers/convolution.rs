@@ -32,6 +32,13 @@ pub struct Conv2d {
 /// One layer of a chain: which of its tensors, and the convolution that it is.
 type Link<'a> = (&'a Var, Convolution);
 
+fn check_groups(weight: &Weight, config: Convolution) -> Result<()> {
+    match weight.chain().map(|chain| chain.format().groups()).filter(|&groups| groups != config.groups) {
+        Some(groups) => bail!("the factors are of {groups} groups, the convolution of {}", config.groups),
+        None => Ok(()),
+    }
+}
+
 impl Conv2d {
     /// The layer of this weight and bias.
     ///
@@ -39,11 +46,7 @@ impl Conv2d {
     ///
     /// - a factored weight in other groups than the configuration's
     pub fn new(weight: Weight, bias: Option<Var>, config: Convolution) -> Result<Self> {
-        if let Some(groups) =
-            weight.chain().map(|chain| chain.format().groups()).filter(|&g| g != config.groups)
-        {
-            bail!("the factors are of {groups} groups, the convolution of {}", config.groups);
-        }
+        check_groups(&weight, config)?;
         Ok(Self { weight, bias, config, execution: Execution::Auto })
     }
 
@@ -187,7 +190,10 @@ pub struct Conv1d {
 
 impl Conv1d {
     /// The layer of this weight and bias.
-    #[must_use]
+    ///
+    /// # Errors
+    ///
+    /// - a factored weight in other groups than these
     pub fn new(
         weight: Weight,
         bias: Option<Var>,
@@ -195,10 +201,20 @@ impl Conv1d {
         padding: usize,
         dilation: usize,
         groups: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let config =
             Convolution { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups };
-        Self { weight, bias, config, execution: Execution::Auto }
+        check_groups(&weight, config)?;
+        Ok(Self { weight, bias, config, execution: Execution::Auto })
+    }
+
+    /// A dense layer of one group and stride that starts with copies of these tensors.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn dense(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        Self::new(Weight::dense(weight)?, bias.map(Var::from_tensor).transpose()?, 1, 0, 1, 1)
     }
 
     /// The layer of these ranks that is nearest to this one, with tensors of its own.
@@ -233,6 +249,18 @@ impl Conv1d {
     #[must_use]
     pub fn weight(&self) -> &Weight {
         &self.weight
+    }
+
+    /// The bias.
+    #[must_use]
+    pub fn bias(&self) -> Option<&Var> {
+        self.bias.as_ref()
+    }
+
+    /// Stride, padding, dilation and groups; the second axis is the layer's.
+    #[must_use]
+    pub fn config(&self) -> &Convolution {
+        &self.config
     }
 
     /// Every tensor that is trained.

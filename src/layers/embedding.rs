@@ -10,7 +10,7 @@ use candle_core::{Module, Result, Tensor, Var};
 ///
 /// | | shape |
 /// | --- | --- |
-/// | input, of an unsigned integer type | `(...)` |
+/// | input, of an integer type | `(...)` |
 /// | output | `(..., d)` |
 #[derive(Clone, Debug)]
 pub struct Embedding {
@@ -22,6 +22,15 @@ impl Embedding {
     #[must_use]
     pub fn new(weight: Weight) -> Self {
         Self { weight }
+    }
+
+    /// A dense layer that starts with a copy of this table.
+    ///
+    /// # Errors
+    ///
+    /// - a device that fails
+    pub fn dense(table: &Tensor) -> Result<Self> {
+        Ok(Self::new(Weight::dense(table)?))
     }
 
     /// The layer of rank `rank` that is nearest to this one, with tensors of its own.

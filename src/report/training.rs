@@ -202,6 +202,14 @@ impl TrainingReport {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
+    /// The same, its best epoch this one of those that could be the result.
+    #[must_use]
+    pub(crate) fn with_best(mut self, epoch: Option<usize>) -> Self {
+        let found = self.epochs.iter().find(|found| Some(found.epoch as usize) == epoch);
+        self.best = found.map(BestEpoch::of);
+        self
+    }
+
     /// The table of epochs, at most 25 evenly chosen and the best, and the totals.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -312,11 +320,17 @@ fn best(epochs: &[EpochMetrics]) -> Option<BestEpoch> {
             best = Some(epoch);
         }
     }
-    best.map(|best| BestEpoch {
-        epoch: best.epoch,
-        test_accuracy: best.test_accuracy.is_finite().then_some(best.test_accuracy),
-        scores: best.scores.clone(),
-    })
+    best.map(BestEpoch::of)
+}
+
+impl BestEpoch {
+    fn of(epoch: &EpochMetrics) -> Self {
+        Self {
+            epoch: epoch.epoch,
+            test_accuracy: epoch.test_accuracy.is_finite().then_some(epoch.test_accuracy),
+            scores: epoch.scores.clone(),
+        }
+    }
 }
 
 /// What the best epoch is told by, its name and how it is shown.

@@ -85,14 +85,14 @@ pub fn recalibrate(
     mut seen: impl FnMut(usize),
 ) -> Result<usize, TrainError> {
     let mut images = 0;
-    for (index, batch) in loader.epoch(0, 0).take(batches).enumerate() {
+    for batch in loader.epoch(0, 0).take(batches) {
         let batch = batch?;
         let tape = Tape::inference();
         let inputs = tape.constant(&batch.images.to_device(device)?);
-        // A mean over batches: the first replaces what was there.
-        network.forward(&tape, &inputs, Statistics::Batch { momentum: 1.0 / (index + 1) as f64 })?;
         let count = batch.images.dim(0)?;
         images += count;
+        // A mean over batches, each with its part of the pictures: the first replaces what was there.
+        network.forward(&tape, &inputs, Statistics::Batch { momentum: count as f64 / images as f64 })?;
         seen(count);
     }
     Ok(images)

@@ -249,7 +249,9 @@ impl<L: Learner, D: Lessons<L>> Session<L, D> {
             layers: self.diagnostics(learning_rate)?,
         };
         records.write(&MetricsRecord::Epoch(metrics.clone()))?;
-        let better = self.position.best.is_none_or(|(_, merit, loss)| metrics.is_better_than(merit, loss));
+        // A network of which more will be left out is no result.
+        let better = self.trainer.is_pruned()
+            && self.position.best.is_none_or(|(_, merit, loss)| metrics.is_better_than(merit, loss));
         if better {
             self.position.best = Some((self.position.epoch, metrics.merit(), metrics.test_loss));
         }
@@ -260,6 +262,12 @@ impl<L: Learner, D: Lessons<L>> Session<L, D> {
         self.save_state(&tensors)?;
         progress.epoch(&metrics);
         Ok(())
+    }
+
+    /// The best epoch so far of those that could be the result, counted from 1.
+    #[must_use]
+    pub fn best_epoch(&self) -> Option<usize> {
+        self.position.best.map(|(epoch, ..)| epoch)
     }
 
     fn diagnostics(&self, learning_rate: f64) -> Result<Vec<LayerDiagnostics>, TrainError> {

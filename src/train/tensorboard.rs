@@ -136,6 +136,7 @@ fn of_steps(metrics: &StepMetrics) -> Vec<(String, f64)> {
         ("steps/samples_per_sec".to_owned(), metrics.samples_per_sec),
     ];
     values.extend(metrics.gradient_norm.map(|norm| ("steps/gradient_norm".to_owned(), norm)));
+    values.retain(|(_, value)| value.is_finite());
     values
 }
 

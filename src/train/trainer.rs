@@ -204,6 +204,13 @@ impl<L: Learner> Trainer<L> {
         Ok(found)
     }
 
+    /// Whether all is left out that the schedule of pruning leaves out in the end; true without pruning.
+    #[must_use]
+    pub fn is_pruned(&self) -> bool {
+        let open = |pruning: &Pruning| pruning.keep_at(self.step, self.total_steps) > pruning.keep;
+        !self.pruning.as_ref().is_some_and(|(pruning, _)| open(pruning))
+    }
+
     /// Leaves out what the schedule of pruning says by now.
     fn prune(&mut self) -> Result<()> {
         let Some((pruning, masks)) = &mut self.pruning else { return Ok(()) };

@@ -104,3 +104,31 @@ fn factors_that_were_trained_are_not_taken_for_damaged_ones() {
     let verify = ["verify", "run/model.safetensors", "--against=dense.safetensors", "-q"];
     scene.place.run(verify).exits(3).stderr_has("hint: every layer differs: the factors were trained");
 }
+
+#[test]
+fn the_best_of_a_pruned_run_is_pruned() {
+    let scene = Scene::new();
+    let prune =
+        ["--prune-keep=0.2", "--prune-until=1", "--result=best", "--epochs=3", "--learning-rate=0.005"];
+    scene.trains(&[&["finetune", "dense.safetensors"], &prune[..]].concat(), "run");
+    let report: Value = serde_json::from_slice(&scene.place.read("run/report.json")).expect("JSON");
+    assert_eq!(report["best"]["epoch"], 3, "only the last has left all of it out");
+    let bytes = scene.place.read("run/model.safetensors");
+    let range = crate::harness::range_of(&bytes, "layer3.0.conv1.weight");
+    let (weights, _) = bytes[range].as_chunks::<4>();
+    let zeros = weights.iter().filter(|bytes| f32::from_le_bytes(**bytes) == 0.0).count();
+    assert!(2 * zeros > weights.len(), "{zeros} of {}", weights.len());
+}
+
+#[test]
+fn a_run_that_appeared_in_the_meantime_is_not_replaced() {
+    let scene = Scene::new();
+    let mut slow =
+        scene.place.command(Scene::arguments(&["finetune", "dense.safetensors", "--epochs=0"], "run"));
+    // Two at once: whichever comes second finds the other's run, at the start or when it would write.
+    let other = slow.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
+    let second = scene.place.run(Scene::arguments(&["finetune", "dense.safetensors", "--epochs=0"], "run"));
+    let first = other.expect("the binary starts").wait().expect("it ends");
+    let done = [first.code(), second.code].iter().filter(|code| **code == Some(0)).count();
+    assert_eq!(done, 1, "one of them has the folder: {}", second.stderr);
+}

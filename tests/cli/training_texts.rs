@@ -264,6 +264,30 @@ fn a_head_keeps_the_order_of_its_classes_and_goes_with_other_names() {
 }
 
 #[test]
+fn tables_that_are_not_what_they_seem_are_refused() {
+    let place = scene();
+    let row = |i: usize| format!("{},the cat sat {i}", i % 2);
+    let mut rows: Vec<String> = (0..30).map(row).collect();
+    rows.insert(0, "label,text".to_owned());
+    rows.insert(3, "1,\"a quote that is never closed".to_owned());
+    place.write("open/train.csv", rows.join("\n"));
+    place.write("open/dev.csv", "label,text\n0,the cat sat\n1,\"the dog, he ran\"\n");
+    let (code, _, stderr) = finetune(&place, "run", &["--data=classes:open", "--epochs=1"]);
+    assert!(
+        code == Some(1) && stderr.contains("line 4: a quote that is opened in this row is never closed"),
+        "{stderr}"
+    );
+    rows.remove(3);
+    place.write("open/train.csv", rows.join("\n"));
+    let (code, _, stderr) = finetune(&place, "run", &["--data=classes:open", "--epochs=0"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    place.write("high/train.csv", "the cat,the dog,50\n");
+    place.write("high/dev.csv", "the cat,the dog,5\n");
+    let (code, _, stderr) = finetune(&place, "other", &["--data=stsb:high", "--epochs=1"]);
+    assert!(code == Some(1) && stderr.contains("expected a score from 0 to 5, found `50`"), "{stderr}");
+}
+
+#[test]
 fn an_encoder_from_scratch_learns_a_tokenizer_that_hides_tokens() {
     let place = scene();
     let config = json!({

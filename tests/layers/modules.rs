@@ -166,7 +166,7 @@ fn convolutions_of_one_axis() -> Result<()> {
             padding,
             dilation,
             groups,
-        );
+        )?;
         let expected = wide(&xs).conv1d(&wide(&weight), padding, stride, dilation, groups)?;
         let expected = expected.broadcast_add(&wide(&bias).reshape((1, (), 1))?)?;
         let what = format!("{case:?}");
@@ -359,5 +359,34 @@ fn what_follows_a_linear_layer_is_the_same_with_gradients_and_without() -> Resul
     assert_close("gelu in f64", activated.tensor(), &plain.tensor().gelu_erf()?, 1);
     let sum = layer.forward_added_on(&tape, &xs, &residual)?;
     assert_close("a sum in f64", sum.tensor(), &(plain.tensor() + residual.tensor())?, 1);
+    Ok(())
+}
+
+/// What `compress` makes of convolutions of one axis is built by name, and computes what its collapsed form does.
+#[test]
+fn recorded_convolutions_of_one_axis_are_built() -> anyhow::Result<()> {
+    use fnl::checkpoint::Checkpoint;
+    use fnl::commands::{CompressOptions, compress};
+    use fnl::layers::{Builder, State};
+    use fnl::plan::{NoProgress, RankRule, Recipe, Rule};
+    let folder = tempfile::tempdir()?;
+    let mut recipe = Recipe::default();
+    recipe.rules.push(Rule::new(RankRule::Rank(16)));
+    let mut options = CompressOptions::new("fixtures/silero_vad_16k.safetensors".parse()?, recipe);
+    let path = folder.path().join("factored.safetensors");
+    options.output = Some(path.clone());
+    compress(&options, &NoProgress)?;
+    let factored = State::read(&Checkpoint::open_path(&path)?)?;
+    let mut config = Convolution::default();
+    (config.stride, config.padding) = ([1, 2], [0, 1]);
+    let xs = random(1, &[2, 129, 20]);
+    let run = |state: &State| -> anyhow::Result<Tensor> {
+        let layer = Builder::new(state, &Device::Cpu).conv1d("conv1", [128, 129, 3], config, true)?;
+        assert_eq!(layer.weight().chain().is_some(), !state.modules.is_empty());
+        Ok(layer.forward(&xs)?)
+    };
+    assert_close("conv1", &run(&factored)?, &run(&factored.collapsed()?)?, 400);
+    // Without its record nobody could read it again.
+    assert!(factored.write(&fnl::checkpoint::OutputOptions::file(&folder.path().join("x")), None).is_err());
     Ok(())
 }

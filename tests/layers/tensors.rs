@@ -83,7 +83,7 @@ fn convolutions_of_one_axis() -> Result<()> {
             padding,
             dilation,
             1,
-        );
+        )?;
         let expected = layer.forward(&xs)?;
         for scheme in TENSORS {
             let most = full(Layout::Conv1d, scheme, &[6, 4, 3]).unwrap();

@@ -41,17 +41,20 @@ pub fn read_labelled(path: &Path) -> Result<Vec<LabelledText>, TextError> {
 }
 
 fn columns(path: &Path, delimiter: u8, quoting: bool) -> Result<Vec<LabelledText>, TextError> {
-    let reader = csv::ReaderBuilder::new()
+    let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .delimiter(delimiter)
         .quoting(quoting)
-        .from_path(path);
-    let mut reader = reader.map_err(|error| super::pairs::failure(path, 0, error))?;
-    let (mut places, mut found) = (None, Vec::new());
+        .from_reader(super::pairs::ended(path)?);
+    let (mut places, mut found, mut last) = (None, Vec::new(), 1);
     for (index, record) in reader.records().enumerate() {
         let record = record.map_err(|error| super::pairs::failure(path, index as u64 + 1, error))?;
         let line = record.position().map_or(index as u64 + 1, csv::Position::line);
+        if super::pairs::is_end(&record) {
+            return Ok(found);
+        }
+        last = line;
         let refuse = |problem: String| TextError::Line { path: path.to_owned(), line, problem };
         if places.is_none() {
             let named = |names: &[&str]| {
@@ -77,12 +80,13 @@ fn columns(path: &Path, delimiter: u8, quoting: bool) -> Result<Vec<LabelledText
             _ => return Err(refuse(format!("expected a text and a label, found {} columns", record.len()))),
         }
     }
-    Ok(found)
+    Err(super::pairs::unclosed(path, last))
 }
 
 fn objects(path: &Path) -> Result<Vec<LabelledText>, TextError> {
     let text = fs::read_to_string(path).map_err(TextError::read(path))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines =
+        text.trim_start_matches('\u{feff}').lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
             let refuse =
