@@ -63,6 +63,22 @@ pub(super) fn train_on_text(
     let reading = Reading { aim: &aim, tokenizer: &tokenizer, config: &config, classes: &names, window };
     let train = reading.samples(data, &files[0], training.train_limit)?;
     let test = reading.samples(data, &files[1], training.test_limit)?;
+    for (samples, what) in [(&train, "train"), (&test, "test")] {
+        let full =
+            |sample: &&TextSample| sample.sequences.iter().any(|tokens| tokens.len() >= config.longest());
+        let count = samples.iter().filter(full).count();
+        if count > 0 && !matches!(aim, TextAim::NextToken) {
+            let longest = config.longest();
+            progress.warn(&format!(
+                "{count} {what} samples have {longest} tokens or more: what is beyond is not read"
+            ));
+        }
+    }
+    let known = known_classes(json);
+    if head == Head::Classes && matches!(aim, TextAim::Classes) && known != names {
+        let (known, names) = (known.join(", "), names.join(", "));
+        progress.warn(&format!("the head for the classes {known} is replaced by a new one, for {names}"));
+    }
     let teacher = teacher(run, &aim, &config, &names, &place)?;
     let mut origin = json!({
         "command": command,
