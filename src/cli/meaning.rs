@@ -39,9 +39,9 @@ pub(super) fn compress_options(
     options.overwrite = arguments.overwrite;
     options.recalibrate.clone_from(&arguments.recalibrate);
     options.architecture = arguments.arch;
-    let run_over = [&arguments.calibration.calibrate, &arguments.recalibrate.clone().map(Material::Images)];
-    let on_pictures = |data: &&&Option<Material>| matches!(data, Some(Material::Images(_)));
-    if arguments.arch.is_some() && run_over.iter().find(on_pictures).is_none() {
+    let on_pictures = matches!(arguments.calibration.calibrate, Some(Material::Images(_)))
+        || arguments.recalibrate.is_some();
+    if arguments.arch.is_some() && !on_pictures {
         let problem = "--arch is for a network that is run over pictures, by --calibrate or --recalibrate";
         return Err(Failure::usage(problem.to_owned()));
     }

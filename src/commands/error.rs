@@ -230,7 +230,7 @@ impl CommandError {
             Self::NotFactored { .. } => {
                 Some("`compress --rank 64 CHECKPOINT --out DIR` factors one".to_owned())
             }
-            Self::Architecture(error) | Self::NotCalibrated(error) => Some(error.hint()),
+            Self::Architecture(error) | Self::NotCalibrated(error) => error.hint(),
             Self::NotRecalibrated(_) => {
                 Some("--recalibrate is for the networks that `compress train` can train".to_owned())
             }

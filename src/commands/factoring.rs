@@ -1,7 +1,7 @@
 //! A checkpoint factored in memory, for what goes on with it.
 
 use super::weights::decompose_error;
-use super::{CommandError, compress, side_files};
+use super::{CommandError, carry_out, side_files};
 use crate::checkpoint::{Checkpoint, Record};
 use crate::decompose::{Factor, Format, FormatOptions, Layout, Ranks};
 use crate::layers::{State, Stored, initial};
@@ -63,7 +63,7 @@ pub(super) fn factor_state(
     let factored = factored?;
     let errors: Vec<f64> = factored.iter().map(|(_, error)| *error).collect();
     let config = side_files::named_dtypes(checkpoint.config(), plan.recipe.dtype);
-    let record = compress::record(plan, &errors, &config);
+    let record = carry_out::record(plan, &errors, &config);
     let mut factors: BTreeMap<&str, Vec<Factor<f32>>> = BTreeMap::new();
     for (layer, (chain, _)) in plan.layers.iter().zip(factored) {
         for (tensor, _, format) in &layer.tied {

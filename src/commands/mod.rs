@@ -4,6 +4,7 @@
 
 mod calibrated_model;
 mod calibration;
+mod carry_out;
 mod collapse;
 mod compress;
 mod device;
@@ -36,8 +37,9 @@ mod verify;
 mod weights;
 
 pub use calibration::CalibrationOptions;
+pub use carry_out::carry_out;
 pub use collapse::{CollapseOptions, collapse};
-pub use compress::{CompressOptions, carry_out, compress};
+pub use compress::{CompressOptions, compress};
 pub use device::DeviceName;
 pub use error::CommandError;
 pub use evaluate::{EvaluateOptions, evaluate};

@@ -1,5 +1,6 @@
 //! What lies beside the weights of a run's result, so that its folder is a checkpoint by itself.
 
+use super::networks::normalization_in;
 use super::{CommandError, side_files};
 use crate::checkpoint::{Checkpoint, Record};
 use crate::data::{Loader, Normalization};
@@ -55,6 +56,9 @@ pub(super) fn complete_for_pictures(
     }
     let Some(given) = given else { return };
     let name = "preprocessor_config.json";
+    if at(files, name).and_then(|index| normalization_in(&files[index].1)).as_ref() == Some(given) {
+        return;
+    }
     let kept = at(files, name).map(|index| files.remove(index).1);
     let mut json: Value =
         kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_else(|| json!({}));

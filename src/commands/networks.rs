@@ -68,8 +68,12 @@ pub(super) fn normalization(folder: &Path, given: Option<&Normalization>) -> Opt
     if given.is_some() {
         return given.cloned();
     }
-    let text = std::fs::read(folder.join("preprocessor_config.json")).ok()?;
-    let json: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    normalization_in(&std::fs::read(folder.join("preprocessor_config.json")).ok()?)
+}
+
+/// What a `preprocessor_config.json` brings pictures near zero by.
+pub(super) fn normalization_in(text: &[u8]) -> Option<Normalization> {
+    let json: serde_json::Value = serde_json::from_slice(text).ok()?;
     let numbers = |key: &str| -> Option<Vec<f32>> {
         json.get(key)?.as_array()?.iter().map(|value| Some(value.as_f64()? as f32)).collect()
     };

@@ -62,7 +62,7 @@ pub struct Architecture {
 #[non_exhaustive]
 pub enum ArchitectureError {
     /// A name that is none.
-    #[error("`{name}` is no architecture")]
+    #[error("`{name}` is no architecture, known are {}", Architecture::KNOWN)]
     Unknown {
         /// The name.
         name: String,
@@ -78,12 +78,12 @@ pub enum ArchitectureError {
 impl ArchitectureError {
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> String {
+    pub fn hint(&self) -> Option<String> {
         let known = Architecture::KNOWN;
         match self {
-            Self::Unknown { .. } => format!("known are {known}"),
+            Self::Unknown { .. } => None,
             Self::Undetected { .. } => {
-                format!("name it with --arch, a teacher's with --teacher-arch: {known}")
+                Some(format!("name it with --arch, a teacher's with --teacher-arch: {known}"))
             }
         }
     }

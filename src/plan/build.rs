@@ -1,8 +1,9 @@
 use super::assign::assign_ranks;
-use super::catalog::{Catalog, CatalogEntry, Exclusion};
+use super::catalog::{Catalog, CatalogEntry};
 use super::closest;
 use super::draft::{Draft, how, round_to};
 use super::error::{PlanError, Reason, tuple};
+use super::exclusion::Exclusion;
 use super::forms::{self, Form};
 use super::layer::LayerPlan;
 use super::progress::Progress;

@@ -1,4 +1,4 @@
-use super::catalog::Exclusion;
+use super::exclusion::Exclusion;
 use super::recipe::RecipeError;
 use crate::checkpoint::{Bytes, CheckpointError};
 use crate::decompose::DecomposeError;

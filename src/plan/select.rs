@@ -1,4 +1,5 @@
-use super::catalog::{Catalog, CatalogEntry, Exclusion};
+use super::catalog::{Catalog, CatalogEntry};
+use super::exclusion::Exclusion;
 use super::kind::Kind;
 use super::pattern::{Pattern, suggestion};
 use super::recipe::{Recipe, RecipeError, Save};

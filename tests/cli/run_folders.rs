@@ -33,6 +33,11 @@ fn a_vision_transformer_is_measured_as_it_was_trained() {
     let record = after.as_object_mut().expect("an object").remove("factorization").expect("the record");
     assert_eq!(record["modules"].as_object().map(serde_json::Map::len), Some(4));
     assert_eq!(after, before);
+    let preprocessor = "preprocessor_config.json";
+    assert_eq!(
+        scene.place.read(&format!("tuned/{preprocessor}")),
+        scene.place.read(&format!("vit/{preprocessor}"))
+    );
     // It goes on from there, with what brings pictures near zero.
     scene.trains(&["finetune", "tuned", "--epochs=0"], "again");
     assert!((last_loss(&scene, "again") - last_loss(&scene, "tuned")).abs() < 1e-5);
